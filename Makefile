@@ -1,0 +1,38 @@
+# Every target sets up what it needs in .venv; `make` alone prints this help.
+PYTHON ?= python3
+PRESET ?= cpu-scratch
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+.DELETE_ON_ERROR:
+.PHONY: help run results test lint clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: .venv/ready  ## the whole study on a small part of the scans (or on phantoms), in minutes, into build/run/
+	@$(BIN)/python tools/run_notebooks.py --preset sample --into build/run
+
+results: .venv/ready  ## the whole study on all scans, into notebooks/ and results/ (PRESET=cpu-scratch, cpu or full)
+	@$(BIN)/python tools/run_notebooks.py --preset $(PRESET) --into notebooks
+
+test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, every notebook on phantoms, coverage
+	@$(BIN)/python -m pytest -q --cov
+
+lint: .venv/ready-dev  ## style of code and notebooks
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean:  ## remove everything that runs made (never data/ or results/)
+	rm -rf build .pytest_cache .ruff_cache .hypothesis .coverage
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv \
+	  || { echo "Python's venv module is needed: sudo apt install python3-venv"; exit 1; }
+	@echo "installing the requirements into .venv (once, 1 to 3 minutes) ..."
+	@$(PIP) install -r requirements.txt && $(PIP) install --no-deps -e .
+	@touch $@
+
+.venv/ready-dev: .venv/ready
+	@$(PIP) install -e '.[dev]'
+	@touch $@

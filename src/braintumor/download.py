@@ -1,0 +1,150 @@
+"""How do scans get here? Kaggle credentials wherever users keep them; downloads that are complete or absent."""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from site import getuserbase
+from subprocess import DEVNULL, Popen
+from urllib import parse, request
+
+import pandas
+
+DATASET = "sartajbhuvaji/brain-tumor-classification-mri"
+HOST = "api.kaggle.com"
+_CALLS = {
+    "opendatasets": f"import opendatasets; opendatasets.download('https://www.kaggle.com/datasets/{DATASET}', '.')",
+    "kagglehub": f"import kagglehub; kagglehub.dataset_download('{DATASET}')",
+}
+_CHILD = """import json
+try:
+    {call}
+except BaseException as error:
+    status = getattr(getattr(error, "response", None), "status_code", "")
+    json.dump(f"{{status}} {{type(error).__name__}}: {{error}}", open("error.json", "w"))
+    raise SystemExit(1)"""
+_REASONS = {  # what the client says ("STATUS KIND: TEXT"), and what a person reads
+    r"^40[13] |SystemExit": "Kaggle refused access; make a new token at https://www.kaggle.com/settings.",
+    r"^404 ": f"Kaggle has no data set {DATASET}; set BRAINTUMOR_DATA to a copy of your own.",
+    r"^(429|5\d\d) ": "Kaggle is too busy; try again in some minutes.",
+    r"No module named '([\w.]+)'": r"the Python module \1 is missing; run pip install -r requirements.txt.",
+    r"Connection|Timeout|SSL|Proxy|ChunkedEncoding": "the connection to Kaggle broke; try again.",
+    r"(?i)zip|zlib|corrupt|file size|archive": "the archive arrived damaged; try again.",
+}
+_OWN = "try again, or set BRAINTUMOR_DATA to a copy of your own."
+
+
+def reachable(host: str, port: int = 443, seconds: float = 3.0) -> bool:
+    """Whether ``host``, or the proxy on the way to it, takes a connection; answers within ``seconds``."""
+    proxy, answers = parse.urlsplit(request.getproxies().get("https", "")), []
+    if proxy.hostname and not request.proxy_bypass(host):
+        host, port = proxy.hostname, proxy.port or 80
+
+    def probe():
+        with suppress(OSError):
+            answers.append(socket.create_connection((host, port), timeout=seconds).close())
+
+    thread = threading.Thread(target=probe, daemon=True)  # to look a name up can take longer than any timeout
+    thread.start()
+    thread.join(seconds)
+    return bool(answers)
+
+
+def kaggle_credentials() -> dict[str, str] | None:
+    """Environment variables that log the Kaggle client in: a token, or user name and key; None where none is found.
+
+    Searched in order: environment, files, Colab's secrets. Raises ValueError for a kaggle.json without credentials.
+    """
+    found = _look_up(os.environ.get)
+    for name in ("./kaggle.json", "~/.kaggle/access_token", "$KAGGLE_CONFIG_DIR/kaggle.json", "~/.kaggle/kaggle.json"):
+        found = found or _from_file(name)
+    with suppress(ImportError):
+        found = found or _look_up(import_module("google.colab.userdata").get)
+    return found
+
+
+def _look_up(get):
+    for names in (("KAGGLE_API_TOKEN",), ("KAGGLE_USERNAME", "KAGGLE_KEY")):
+        with suppress(Exception):  # Colab raises for a secret that is absent or not shared
+            found = {name: get(name).strip() for name in names}
+            if all(found.values()):
+                return found
+
+
+def _from_file(name):
+    path = Path(os.path.expandvars(name)).expanduser()
+    text = path.read_text(encoding="utf-8-sig").strip() if path.is_file() else ""
+    if not text or path.suffix != ".json":
+        return {"KAGGLE_API_TOKEN": text} if text else None
+    with suppress(ValueError, TypeError, KeyError):
+        found = json.loads(text)
+        if found["username"] and found["key"]:
+            return {"KAGGLE_USERNAME": str(found["username"]), "KAGGLE_KEY": str(found["key"])}
+    raise ValueError(f"{name} holds no Kaggle user name and key; get a new one at https://www.kaggle.com/settings.")
+
+
+def fetch(target: Path, expected: pandas.DataFrame, downloader: str, login: dict, stall_seconds: float = 60.0) -> bool:
+    """Download the scans to ``target``, a folder: complete or absent. False where it was there already.
+
+    ``expected``: columns path and sha256 of what must arrive; ``downloader``: opendatasets or kagglehub; ``login``:
+    see ``kaggle_credentials``, or empty. Raises ConnectionError, also after ``stall_seconds`` without new bytes.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as name:
+        if not target.exists():
+            _run(Path(name), downloader, login, stall_seconds)
+        root = next((path.parent for path in sorted(Path(name).rglob("Training"))), Path(name))
+        files = {path.relative_to(root).as_posix(): path for path in root.glob("*/*/*") if path.is_file()}
+        found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+        wrong = [path for path, sha256 in zip(expected["path"], expected["sha256"]) if found.get(path) != sha256]
+        if target.exists():  # another process was faster
+            return False
+        if wrong:
+            raise ConnectionError(f"{len(wrong)} of {len(expected)} scans arrived wrong, such as {wrong[0]}; {_OWN}")
+        root.rename(target)
+    return True
+
+
+def _run(folder, downloader, login, stall_seconds):
+    """Let the client work with ``folder`` as its home: it cannot prompt, nor find or leave anything elsewhere."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")} | login
+    environment |= dict.fromkeys(("HOME", "USERPROFILE", "KAGGLE_CONFIG_DIR", "KAGGLEHUB_CACHE"), str(folder))
+    environment |= {"PYTHONUSERBASE": getuserbase(), "DISABLE_COLAB_CACHE": "1"}
+    if downloader == "opendatasets":  # insists on a name and a key; given a token, the client behind it prefers that
+        values = {name: login.get(f"KAGGLE_{name.upper()}", "unused") for name in ("username", "key")}
+        (folder / "kaggle.json").touch(0o600)
+        (folder / "kaggle.json").write_text(json.dumps(values), encoding="utf-8")
+    command = [sys.executable, "-P", "-c", _CHILD.format(call=_CALLS[downloader])]
+    with Popen(command, cwd=folder, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL) as process:
+        try:
+            _watch(process, folder, login, stall_seconds)
+        finally:
+            process.kill()
+
+
+def _watch(process, folder, login, stall_seconds):
+    """Wait for the client, as long as its folder changes; raise ConnectionError with one sentence if it failed."""
+    size, since = -1, time.monotonic()
+    while process.poll() is None:
+        with suppress(OSError):  # files come and go
+            now = sum(path.stat().st_size for path in folder.rglob("*"))
+            size, since = (size, since) if now == size else (now, time.monotonic())
+        if time.monotonic() > since + stall_seconds:
+            raise ConnectionError(f"nothing arrived for {stall_seconds:.0f} seconds; {_OWN}")
+        time.sleep(0.2)
+    if process.returncode:
+        said = "the client ended without a word"
+        with suppress(OSError, ValueError):
+            said = " ".join(json.loads((folder / "error.json").read_text(encoding="utf-8")).split())
+        for secret in (str(folder), *login.values()):
+            said = said.replace(secret, "***")
+        reasons = (match.expand(reason) for pattern, reason in _REASONS.items() if (match := re.search(pattern, said)))
+        raise ConnectionError(next(reasons, f"{said[:200]}; {_OWN}"))

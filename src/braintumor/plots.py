@@ -1,0 +1,165 @@
+"""The figures of the data, and what every figure is made from; the figures of results are in ``plots_results``.
+
+A figure takes tables, alters none, and returns a Figure that a notebook shows once. A ``note`` that is not empty (say,
+that the scans are phantoms) becomes a banner above everything else.
+"""
+
+import io
+import textwrap
+
+import numpy
+import pandas
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+MODEL_COLOURS = {"vgg16": "#0072B2", "resnet50": "#D55E00"}  # Okabe-Ito, as the classes: safe for the colour-blind
+CLASS_PALETTE = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999"]
+INK, GREY, PALE, WARNING, BOX = "#222222", "#6E6E6E", "#C8C8C8", "#FFC400", "#F0E442"
+NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "fine_tune": "fine-tuning", "all": "all layers"}
+NAMES |= {"training": "Training folder", "testing": "Testing folder"}
+PARTS = ["training", "testing", "train", "validation", "test", "excluded"]
+WIDTH, SMALL = 8.4, 9  # inches, which GitHub shows unscaled at 100 dpi; points
+BLANK = {"xticks": [], "yticks": [], "frame_on": False}
+
+
+class NotebookFigure(Figure):
+    """A Figure unknown to pyplot: shown where a cell ends with it, with or without ``%matplotlib inline``."""
+
+    def _repr_png_(self):
+        self.savefig(png := io.BytesIO(), format="png")
+        return png.getvalue()
+
+
+def display_name(name: str) -> str:
+    """A model, class, phase or folder as a person writes it."""
+    return NAMES.get(name.lower(), name.replace("_", " "))
+
+
+def class_colours(labels) -> dict:
+    """One colour a class, in sorted label order."""
+    return {label: CLASS_PALETTE[i % len(CLASS_PALETTE)] for i, label in enumerate(sorted(set(labels)))}
+
+
+def percent(share: float, _=None) -> str:
+    """A share as whole per cent, without its sign; also a formatter of ticks, hence the second argument."""
+    return f"{100 * abs(share):.0f}\N{NO-BREAK SPACE}%"
+
+
+def base_figure(title, note, height, rows=1, columns=1, footnote="", layout="constrained", **grid):
+    """A figure with title, banner and footnote, and its panels as a flat array; ``height`` is that of the panels."""
+    title, note, footnote = textwrap.fill(title, 80), textwrap.fill(note, 90), textwrap.fill(footnote, 124)
+    banner = 0.2 + 0.18 * len(note.splitlines()) if note else 0
+    head = banner + 0.15 + 0.2 * len(title.splitlines())
+    height += head
+    figure = NotebookFigure(figsize=(WIDTH, height), dpi=100, facecolor="white")
+    figure.set_layout_engine(layout, rect=(0, 0, 1, 1 - head / height))
+    title = title[:1].upper() + title[1:]
+    figure.suptitle(title, x=0.01, y=1 - (banner + 0.08) / height, ha="left", va="top", size=12, weight="bold")
+    figure.supxlabel(footnote, x=0.01, ha="left", size=SMALL, color=GREY)
+    if note:
+        figure.add_artist(Rectangle((0, 1 - banner / height), 1, banner / height, color=WARNING))
+        figure.text(0.5, 1 - banner / height / 2, note, ha="center", va="center", weight="bold")
+    panels = figure.subplots(rows, columns, squeeze=False, **grid).ravel()
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def show_curves(axes, name, histories):
+    """Training thin and validation thick for each (history, colour, who); labels at the right, kept from touching."""
+    write, unit = (percent, "share of scans") if name == "accuracy" else ("{:.3g}".format, "cross-entropy")
+    ends, place = [], -1.0
+    for history, colour, who in histories:
+        for column, kind, width in ((name, "training", 1), (f"val_{name}", "validation", 2.4)):
+            axes.plot(history["epoch"], history[column], color=colour, linewidth=width)
+            ends += [(last, f"{who}{kind} {write(last)}", colour) for last in history[column].tail(1)]
+    axes.set(xlabel="epoch", ylabel=f"{name} ({unit})", ylim=(0, 1.02 if name == "accuracy" else None))
+    axes.locator_params("x", integer=True)
+    axes.yaxis.set_major_formatter(write)
+    for value, text, colour in sorted(ends):
+        place = max(place + 0.065, value / axes.get_ylim()[1])
+        axes.text(1.02, place, text, color=colour, size=SMALL, va="center", transform=axes.transAxes)
+
+
+def _show_scan(axes, image, brightest):
+    """An image in true aspect, black at 0, with its size in pixels."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=brightest)
+    axes.set_xlabel(f"{image.shape[1]} × {image.shape[0]} px", size=SMALL)
+
+
+def scan_grid(images, table, *, columns, note, boxes=False, title="What the networks have to tell apart") -> Figure:
+    """One row of scans (uint8) a class, in the order of the table; ``boxes`` draws box_x, box_y, box_w, box_h (px)."""
+    colours, height = class_colours(table["label"]), (WIDTH - 0.5) / columns + 0.2
+    shape = (len(colours) * height + 0.2, len(colours), columns)
+    footnote = "Yellow: box around the tumour, where its place is known." if boxes else ""
+    figure, panels = base_figure(title, note, *shape, footnote, layout="compressed", subplot_kw=BLANK)
+    for row, (label, colour) in zip(panels.reshape(-1, columns), colours.items(), strict=True):
+        row[0].set_ylabel(display_name(label), weight="bold")
+        row[0].axvline(-0.5, color=colour, linewidth=6, clip_on=False)
+        for axes, position in zip(row, numpy.flatnonzero(table["label"] == label), strict=False):
+            _show_scan(axes, images[position], 255)
+            if boxes and pandas.notna(table["box_x"].iloc[position]):
+                x, y, *size = table.iloc[position][["box_x", "box_y", "box_w", "box_h"]]
+                axes.add_patch(Rectangle((x, y), *size, fill=False, color=BOX, linewidth=1.5))
+    return figure
+
+
+def class_counts(table, *, note) -> Figure:
+    """Count and share of each class in each folder and, where there are any, in each subset."""
+    counts = [pandas.crosstab(table["label"], table[column]) for column in ("split", "subset") if column in table]
+    counts = pandas.concat(counts, axis=1).reindex(columns=PARTS).dropna(axis=1, how="all").fillna(0).astype(int)
+    shares, rows = counts / counts.sum(), range(counts.shape[1])
+    lefts = shares.cumsum() - shares
+    most, *_, least = (total := table["label"].value_counts()).index
+    title = f"{display_name(most)} has {total[most] / total[least]:.1f} times as many scans as {display_name(least)}"
+    figure, (axes,) = base_figure(title, note, 0.9 + 0.5 * len(rows))
+    for label, colour in class_colours(counts.index).items():
+        bars = axes.barh(rows, shares.loc[label], 0.85, lefts.loc[label], color=colour, edgecolor="white")
+        cells = zip(counts.loc[label], shares.loc[label], strict=True)
+        texts = [f"{n:,}\n{percent(share)}" if share > 0.06 else "" for n, share in cells]
+        axes.bar_label(bars, texts, label_type="center", size=SMALL)
+        middle = (lefts + shares / 2).loc[label].iloc[0]
+        axes.text(middle, -0.5, display_name(label), ha="center", va="bottom", weight="bold")
+    axes.set_yticks(rows, [f"{display_name(part)}\nn = {n:,} scans" for part, n in counts.sum().items()])
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.8), xlabel="share of the row's scans")
+    axes.xaxis.set_major_formatter(percent)
+    return figure
+
+
+def augmentation_preview(original, augmented, *, label, note) -> Figure:
+    """One scan as it is, then as the networks see it while they train; pixels are float32 in [0, 1]."""
+    images = [numpy.squeeze(image) for image in (original, *augmented)]
+    columns, rows = min(len(images), 5), -(-len(images) // 5)
+    title = f"One {display_name(label)} scan, and {len(augmented)} of the ways the networks see it in training"
+    height = rows * (WIDTH / columns + 0.35)
+    figure, panels = base_figure(title, note, height, rows, columns, layout="compressed", subplot_kw=BLANK)
+    for i, (axes, image) in enumerate(zip(panels, images, strict=False)):
+        _show_scan(axes, image, 1)
+        axes.set_title(f"augmented, {i}" if i else "as it is", size=10, weight="normal" if i else "bold")
+    return figure
+
+
+def brightness(table, *, note) -> Figure:
+    """Distributions of ``mean_intensity`` (0-255), a panel a class: Training upwards, Testing downwards."""
+    colours, bins = class_colours(table["label"]), numpy.arange(0, 261, 10)
+    medians = table.groupby(["label", "split"])["mean_intensity"].median().unstack()
+    most = (medians["testing"] - medians["training"]).abs().idxmax()
+    title = "The folders differ in brightness, most in {}: median {training:.0f} in Training, {testing:.0f} in Testing"
+    title = title.format(display_name(most), **medians.loc[most])
+    rows = -(-len(colours) // 2)
+    figure, panels = base_figure(title, note, 2.1 * rows + 0.4, rows, 2, sharex=True, sharey=True)
+    for axes, (label, colour) in zip(panels, colours.items(), strict=False):
+        for split, values in table[table["label"] == label].groupby("split")["mean_intensity"]:
+            sign = 1 if split == "training" else -1
+            axes.stairs(sign * numpy.histogram(values, bins)[0] / len(values), bins, fill=True, color=colour)
+            axes.plot([values.median()] * 2, [0, sign * 0.1], color=INK)
+            text = f"{split.capitalize()}: n = {len(values)}\nmedian {values.median():.0f}"
+            axes.text(0.99, 0.5 + sign * 0.3, text, size=SMALL, ha="right", va="center", transform=axes.transAxes)
+        axes.axhline(0, color="white", linewidth=2)
+        axes.set_title(display_name(label), size=10, weight="bold")
+        axes.set(xlabel="mean intensity (grey level, 0 to 255)", ylabel="share of scans")
+        axes.yaxis.set_major_formatter(percent)
+        axes.label_outer()
+    bound = max(numpy.abs(panels[0].get_ylim()))
+    panels[0].set(xlim=(0, table["mean_intensity"].max() * 1.4), ylim=(-bound, bound))
+    return figure

@@ -1,0 +1,137 @@
+"""The figures of results: how training went, and how good the networks are; conventions as in ``plots``."""
+
+import numpy
+import pandas
+from matplotlib.colors import LinearSegmentedColormap
+
+from .plots import GREY, INK, MODEL_COLOURS, PALE, SMALL, Figure, base_figure, display_name, percent, show_curves
+
+PROVENANCE = ["recipe", "protocol", "weights", "image_size", "seed"]
+LEAKY = "Leaky: the original's validation shares patients with its training."
+
+
+def _of_subset(table, subset):
+    if subset not in table["subset"].values:
+        raise ValueError(f"The table has no row of the subset {subset!r}.")
+    return table[table["subset"] == subset]
+
+
+def _named_runs(metrics):
+    """Add ``run`` (the model, and whatever of its provenance is not the same in all rows) and ``colour``."""
+    told = ["model"] + [column for column in PROVENANCE if column in metrics and metrics[column].nunique() > 1]
+    names = [", ".join(display_name(str(value)) for value in row) for row in metrics[told].values]
+    return metrics.assign(run=names, colour=metrics["model"].map(MODEL_COLOURS).fillna(INK))
+
+
+def _dots(title, note, rows, xlabel, footnote=""):
+    """A dot, its interval and its label for each (group, text, colour, share, low, high); NaN draws no interval."""
+    height = 0.9 + 0.26 * len(rows) + 0.2 * len({group for group, *_ in rows})
+    footnote = f"Bars: 95 % intervals, bootstrap over patient groups. {footnote}"
+    figure, (axes,) = base_figure(title, note, height, footnote=footnote)
+    y, ticks = -0.8, {}
+    for group, text, colour, share, low, high in rows:
+        y += 1 if group in ticks else 1.8
+        ticks.setdefault(group, []).append(y)
+        axes.plot([low, share, high], [y] * 3, "o-", color=colour, linewidth=2, markersize=8, markevery=[1])
+        text = f"{text} {percent(share)}" + (f" ({percent(low)} to {percent(high)})" if low < high else "")
+        axes.text(1.02, y, text, size=SMALL, va="center", color=colour)
+    axes.set_yticks([numpy.mean(places) for places in ticks.values()], map(display_name, ticks), weight="bold")
+    axes.set(xlim=(0, 1), ylim=(y + 0.8, 0.2), xlabel=xlabel)
+    axes.grid(axis="x", color=PALE, linewidth=0.5)
+    axes.xaxis.set_major_formatter(percent)
+    return figure
+
+
+def training_curves(history, *, model, note, baseline=None) -> Figure:
+    """Accuracy and loss by epoch, and which epoch is kept; ``baseline``: accuracy of always the largest class."""
+    best, last, colour = history.loc[history["val_accuracy"].idxmax()], history.iloc[-1], MODEL_COLOURS.get(model, INK)
+    kept, end = percent(best["val_accuracy"]), percent(last["val_accuracy"])
+    title = f"{display_name(model)}: {kept} of validation scans right at best (epoch {best['epoch']}), {end} at the end"
+    footnote = "Thin: training. Thick: validation. Circle: the epoch that is kept."
+    footnote += f" Dashed: always the largest class, {percent(baseline)}." if baseline else ""
+    figure, panels = base_figure(title, note, 3.3, 1, 2, footnote)
+    for axes, name in zip(panels, ("accuracy", "loss"), strict=True):
+        show_curves(axes, name, [(history, colour, "")])
+        axes.plot(best["epoch"], best[f"val_{name}"], "o", color=INK, markerfacecolor="none", markersize=10)
+        for start in history.drop_duplicates("phase")[1:].itertuples():
+            axes.axvline(start.epoch - 0.5, color=GREY, linestyle=":")
+            place = {"size": SMALL, "ha": "center", "transform": axes.get_xaxis_transform()}
+            axes.text(start.epoch - 0.5, 1.01, f"{display_name(start.phase)} from epoch {start.epoch}", **place)
+    if baseline:
+        panels[0].axhline(baseline, color=GREY, linewidth=1, linestyle="--")
+    return figure
+
+
+def compare_curves(history, original, *, note) -> Figure:
+    """Accuracy by epoch, a panel a model: ours in the model's colour, the original's log (if there is one) in grey."""
+    runs, ends = {}, []
+    for model, ours in history.groupby("model", sort=False):
+        log = original[original["model"].str.lower() == model]
+        promised = "".join(f" (original {percent(last)})" for last in log["val_accuracy"].tail(1))
+        ends.append(f"{display_name(model)} {percent(ours['val_accuracy'].iloc[-1])}{promised}")
+        runs[model] = [(log, GREY, "original's "), (ours, MODEL_COLOURS.get(model, INK), "our ")]
+    title, footnote = f"Last validation accuracy: {', '.join(ends)}", f"Thin: training. Thick: validation. {LEAKY}"
+    figure, panels = base_figure(title, note, 3.5, 1, len(runs), footnote, sharey=True)
+    for axes, (model, histories) in zip(panels, runs.items(), strict=True):
+        show_curves(axes, "accuracy", histories)
+        axes.set_title(display_name(model), size=10, weight="bold", color=MODEL_COLOURS.get(model, INK))
+        axes.label_outer()
+    return figure
+
+
+def confusion_matrices(predictions, *, subset, note) -> Figure:
+    """True against predicted class, as shares and counts; ``predictions`` is a dict of model to predictions table."""
+    rows = pandas.concat([_of_subset(table, subset).assign(model=model) for model, table in predictions.items()])
+    labels = sorted(column.removeprefix("p_") for column in rows if column.startswith("p_"))
+    mistakes = rows[rows["label"] != rows["predicted"]].value_counts(["model", "label", "predicted"])
+    title = f"no mistakes on {subset} scans"
+    for (model, *classes), n in mistakes[:1].items():
+        title = f"Most frequent mistake on {subset} scans: {display_name(model)} calls {n} "
+        title += " scans ".join(map(display_name, classes))
+    figure, panels = base_figure(title, note, 3.8, 1, len(predictions))
+    for axes, (model, table) in zip(panels, rows.groupby("model", sort=False), strict=True):
+        counts = pandas.crosstab(table["label"], table["predicted"]).reindex(index=labels, columns=labels, fill_value=0)
+        shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
+        colours = LinearSegmentedColormap.from_list(model, ["white", MODEL_COLOURS.get(model, INK)])
+        axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
+        for (row, column), share in numpy.ndenumerate(shares):
+            text, colour = f"{percent(share)}\n{counts.iat[row, column]}", "white" if share > 0.75 else INK
+            axes.text(column, row, text, ha="center", va="center", size=SMALL, color=colour)
+        sums = [f"{display_name(label)}\nn = {n}" for label, n in counts.sum(axis=1).items()]
+        axes.set_xticks(range(len(labels)), map(display_name, labels), size=SMALL)
+        axes.set_yticks(range(len(labels)), sums, size=SMALL)
+        axes.set(xlabel="predicted class", ylabel="class in the data set" if axes is panels[0] else "")
+        right = f"{display_name(model)}: {numpy.trace(counts)} of {len(table)} scans right"
+        axes.set_title(right, size=10, weight="bold")
+    return figure
+
+
+def accuracy_comparison(metrics, original, *, note, baseline=None) -> Figure:
+    """Accuracy of each run under what the original's log promised; ``baseline``: that of always the largest class."""
+    promised = original.groupby(original["model"].str.lower())["val_accuracy"].last()
+    rows, falls, unknown = [], [], (float("nan"), float("nan"))
+    metrics = _named_runs(metrics).sort_values("subset", ascending=False, kind="stable")
+    for run, part in metrics.groupby("run", sort=False):
+        logged = promised[promised.index == part["model"].iloc[0]]
+        rows += [(run, "original's validation (leaky)", GREY, share, *unknown) for share in logged]
+        for row in part.itertuples():
+            text = f"{row.subset} (n = {row.n:,} scans)"
+            rows.append((run, text, row.colour, row.accuracy, row.accuracy_low, row.accuracy_high))
+        falls.append(f"{run} {' → '.join(map(percent, part['accuracy']))}")
+    if baseline is not None:
+        rows.append(("no network", "always the largest class", GREY, baseline, *unknown))
+    title = f"Accuracy, {' → '.join(metrics['subset'].unique())}: {'; '.join(falls)}"
+    return _dots(title, note, rows, "accuracy (share of scans)", LEAKY)
+
+
+def recall_by_class(metrics, *, subset, note) -> Figure:
+    """Share of each class's scans that is recognised, with ``recall_<label>_low`` to ``recall_<label>_high``."""
+    metrics, rows = _named_runs(_of_subset(metrics, subset)), []
+    recalls = metrics.filter(regex="^recall_.*(?<!_low)(?<!_high)$").dropna(axis=1, how="all").sort_index(axis=1)
+    for recall in recalls:
+        columns = ["run", "colour", recall, f"{recall}_low", f"{recall}_high"]
+        rows += [(recall.removeprefix("recall_"), *row) for row in metrics[columns].values]
+    hardest = recalls.mean().idxmin()
+    found = ", ".join(f"{percent(share)} by {run}" for share, run in zip(recalls[hardest], metrics["run"], strict=True))
+    title = f"Hardest class on {subset} scans: {display_name(hardest.removeprefix('recall_'))}, recognised in {found}"
+    return _dots(title, note, rows, "recall (share of the class's scans that is recognised)")

@@ -1,0 +1,180 @@
+"""How it is trained: three recipes, one loop that shows progress and goes on where it was stopped."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import keras
+import numpy
+import pandas
+
+from .config import BUILD_DIR, Settings
+from .models import backbone_named, build_classifier, freeze, imagenet_available, unfreeze
+
+# original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
+# transfer:  the head on the frozen backbone first, then fine-tuning from a late layer on at a low rate
+# scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
+RECIPES = {
+    "original": dict(convention="unit", batch_norm_momentum=None),
+    "transfer": dict(convention="imagenet", batch_norm_momentum=None),
+    "scratch": dict(convention="centred", batch_norm_momentum=0.9),
+}
+HEAD_LEARNING_RATE, FINE_TUNE_LEARNING_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
+
+
+def with_available_weights(settings: Settings, model: str) -> Settings:
+    """The settings as they can be run: without ImageNet weights at hand, the sample preset starts at random.
+
+    Every other preset is returned as it is; building the model then raises one sentence with the alternatives.
+    """
+    if settings.preset != "sample" or settings.weights != "imagenet" or imagenet_available(model):
+        return settings
+    print("ImageNet weights cannot be had: this quick run starts from random ones, with the recipe 'scratch'.")
+    return dataclasses.replace(settings, weights="random", recipe="scratch", head_epochs=0)
+
+
+def run_name(settings: Settings, model: str) -> str:
+    """One folder a run, in results and among the model files."""
+    return f"{model}-{settings.recipe}-{settings.protocol}-{settings.image_size}px-seed{settings.seed}"
+
+
+def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
+    """Where checkpoints live: other settings or other scans lead to another folder, so nothing stale is ever hit."""
+    scans = table[["path", "sha256", "label", "subset"]].sort_values("path").to_csv(index=False)
+    identity = json.dumps(dataclasses.asdict(settings), sort_keys=True) + scans + keras.backend.backend()
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return BUILD_DIR / "models" / f"{run_name(settings, model)}-{digest}"
+
+
+def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
+    """The classifier that the settings' recipe asks for, with untrained head."""
+    if settings.recipe not in RECIPES:
+        raise ValueError(f"There is no recipe '{settings.recipe}'; choose one of: {', '.join(RECIPES)}.")
+    return build_classifier(model, image_size=settings.image_size, classes=classes, weights=settings.weights,
+                            precision=settings.precision, seed=settings.seed, **RECIPES[settings.recipe])  # fmt: skip
+
+
+def phases(settings: Settings, model: str) -> list[dict]:
+    """The recipe as phases: name, first and last epoch (1-based), learning rate and the layer training starts from."""
+    if settings.recipe == "transfer":
+        switch = settings.head_epochs
+        head = dict(phase="head", first=1, last=switch, learning_rate=HEAD_LEARNING_RATE)
+        tune = dict(phase="fine_tune", first=switch + 1, last=settings.epochs, learning_rate=FINE_TUNE_LEARNING_RATE)
+        return [phase for phase in (head, tune) if phase["first"] <= phase["last"]]
+    rates = {"original": 1e-3, "scratch": backbone_named(model).scratch_learning_rate}
+    return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rates[settings.recipe])]
+
+
+def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> None:
+    """Set what trains and how: constant rates as in the original, a cosine to zero where the whole run is planned.
+
+    Cosine decay: arXiv:1608.03983; decoupled weight decay: arXiv:1711.05101.
+    """
+    if phase["phase"] == "head":
+        freeze(model)
+    else:
+        unfreeze(model, backbone_named(model.name).fine_tune_from if phase["phase"] == "fine_tune" else None)
+    total, rate = steps * (phase["last"] - phase["first"] + 1), phase["learning_rate"]
+    warmup = dict(initial_learning_rate=0.0, warmup_target=rate, warmup_steps=min(2 * steps, total // 4))
+    if recipe == "scratch":
+        schedule = keras.optimizers.schedules.CosineDecay(decay_steps=total - warmup["warmup_steps"], **warmup)
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
+    elif phase["phase"] == "fine_tune":
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, total))
+    else:
+        optimizer = keras.optimizers.Adam(rate)
+    model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
+    optimizer.build(model.trainable_variables)  # a checkpoint can only fill an optimizer that is built
+
+
+def train(model: keras.Model, train_scans, validation_scans, settings: Settings, folder: Path) -> pandas.DataFrame:
+    """Train by the settings' recipe and return the history, one row an epoch.
+
+    After every epoch ``folder`` holds the history, a checkpoint to go on from, and the best model by validation
+    accuracy (``best.keras``). Called again, it goes on after the last epoch on disk; a finished run returns at once.
+
+    Raises FloatingPointError when the loss is no longer a number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = len(read_history(folder))
+    if done:
+        print(f"{done} of {settings.epochs} epochs are on disk:")
+        print("\n".join(progress_lines(read_history(folder), settings.epochs)))
+    for phase in phases(settings, model.name):
+        if done > phase["last"]:
+            continue
+        compile_phase(model, phase, settings.recipe, len(train_scans))
+        if done >= phase["first"]:
+            model.load_weights(_checkpoint(folder, done))
+        if done < phase["last"]:
+            keeper = EpochKeeper(folder, phase, settings.epochs, train_scans)
+            model.fit(train_scans, validation_data=validation_scans, initial_epoch=max(done, phase["first"] - 1),
+                      epochs=phase["last"], shuffle=False, verbose=0, callbacks=[keeper])  # fmt: skip
+    return read_history(folder)
+
+
+def read_history(folder: Path) -> pandas.DataFrame:
+    """``history.csv`` of a run folder; an empty table where no epoch has ended."""
+    file = folder / "history.csv"
+    return pandas.read_csv(file) if file.exists() else pandas.DataFrame()
+
+
+def replace_file(file: Path, write) -> None:
+    """Call ``write(temporary path)``, then rename: the file is the old one or the whole new one."""
+    temporary = file.with_name(f"writing-{file.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class EpochKeeper(keras.callbacks.Callback):
+    """After each epoch: a line of progress, the best model, a checkpoint, and last the history that names it."""
+
+    def __init__(self, folder, phase, epochs, train_scans):
+        super().__init__()
+        self.folder, self.phase, self.epochs, self.train_scans = folder, phase, epochs, train_scans
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # order, augmentation and dropout follow (seed, epoch), so a stop in between changes nothing
+        self.train_scans.epoch = epoch
+        self.model.get_layer("dropout").seed_generator.state.assign([self.train_scans.seed, epoch << 20])
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        if not numpy.isfinite(logs["loss"]):
+            raise FloatingPointError(
+                f"The loss is {logs['loss']} in epoch {epoch + 1} at learning rate {rate:.1e}: "
+                "lower the rate or use precision='float32'."
+            )
+        before = read_history(self.folder)
+        row = dict(epoch=epoch + 1, phase=self.phase["phase"], seconds=round(time.perf_counter() - self.started, 2),
+                   learning_rate=rate, loss=logs["loss"], accuracy=logs["accuracy"],
+                   val_loss=logs["val_loss"], val_accuracy=logs["val_accuracy"])  # fmt: skip
+        history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
+        if before.empty or row["val_accuracy"] > before["val_accuracy"].max():
+            replace_file(self.folder / "best.keras", self.model.save)
+        replace_file(_checkpoint(self.folder, epoch + 1), self.model.save_weights)
+        replace_file(self.folder / "history.csv", lambda file: history.to_csv(file, index=False))
+        _checkpoint(self.folder, epoch).unlink(missing_ok=True)
+        print(progress_lines(history, self.epochs)[-1], flush=True)
+
+
+def progress_lines(history: pandas.DataFrame, epochs: int) -> list[str]:
+    """A line an epoch: time taken, loss and accuracy on training and validation scans, time left."""
+    left = history["seconds"].rolling(3, min_periods=1).mean() * (epochs - history["epoch"]) / 60
+    return [
+        f"epoch {row.epoch:2d}/{epochs} {row.phase:9s} {row.seconds:6.1f} s   "
+        f"loss {row.loss:.3f}  accuracy {row.accuracy:.3f}   "
+        f"validation loss {row.val_loss:.3f}  accuracy {row.val_accuracy:.3f}   about {minutes:.0f} min left"
+        for row, minutes in zip(history.itertuples(), left)
+    ]
+
+
+def _checkpoint(folder, epoch):
+    return folder / f"epoch-{epoch:03d}.weights.h5"

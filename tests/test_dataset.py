@@ -1,0 +1,368 @@
+"""Which scans are there, and are they the right ones?"""
+
+import hashlib
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from braintumor import config, dataset, download, phantoms, splits
+
+REAL = os.environ.get("BRAINTUMOR_DATA")
+on_real_scans = pytest.mark.skipif(not REAL, reason="BRAINTUMOR_DATA names no copy of the real scans")
+LABELS = ("glioma_tumor", "no_tumor")
+NOTHING_KNOWN = pandas.DataFrame(columns=["path", "sha256", "group", "label_conflict", *dataset.BOX]).astype(
+    {"label_conflict": bool}
+)
+
+
+def write_scans(root, labels=LABELS, scans=3, suffix=".jpg"):
+    """A data set in the layout of the real one: ``scans`` different images of 8 x 8 pixels a class and split."""
+    for split in ("Training", "Testing"):
+        for label in labels:
+            (root / split / label).mkdir(parents=True)
+            for number in range(scans):
+                draw = np.random.default_rng(list(f"{split}{label}{number}".encode()))
+                image = draw.integers(0, 256, (8, 8), dtype=np.uint8)
+                (root / split / label / f"scan {number}{suffix}").write_bytes(cv2.imencode(suffix.lower(), image)[1])
+    return root
+
+
+def known(root):
+    """A reference table for all scans in ``root``: patient by patient, with boxes and one label conflict."""
+    table = dataset.scan_table(root, NOTHING_KNOWN)
+    table["group"] = [f"patient-{number:03d}" for number in range(len(table))]
+    table.loc[0, "label_conflict"] = True
+    return table.assign(box_x=1.0, box_y=2.0, box_w=3.0, box_h=4.0)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_scans(tmp_path / "scans")
+
+
+# --- the scan table ---
+
+
+def test_one_row_a_scan_sorted_by_path(root):
+    table = dataset.scan_table(root, NOTHING_KNOWN)
+    assert list(table.columns) == ["path", "split", "label", "sha256", "group", "label_conflict", *dataset.BOX]
+    assert table["path"].is_monotonic_increasing and table["path"][0] == "Testing/glioma_tumor/scan 0.jpg"
+    assert table.groupby(["split", "label"]).size().to_dict() == {
+        (split, label): 3 for split in ("testing", "training") for label in ("glioma", "no_tumor")
+    }
+    assert table["sha256"][0] == hashlib.sha256((root / table["path"][0]).read_bytes()).hexdigest()
+
+
+def test_a_scan_that_is_known_has_a_group_and_a_box(root):
+    reference = known(root)
+    pandas.testing.assert_frame_equal(dataset.scan_table(root, reference), reference)
+
+
+def test_a_changed_scan_is_not_the_known_one(root):
+    reference = known(root)
+    changed = root / reference["path"][0]
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    row = dataset.scan_table(root, reference).loc[0]
+    assert row["group"] == f"file-{row['sha256'][:12]}"
+    assert np.isnan(row["box_x"]) and not row["label_conflict"]
+
+
+def test_a_known_scan_in_another_place_stays_in_its_group(root):
+    reference = known(root)
+    (root / "Testing/glioma_tumor/scan 0.jpg").rename(root / "Testing/glioma_tumor/renamed.jpg")
+    row = dataset.scan_table(root, reference).set_index("path").loc["Testing/glioma_tumor/renamed.jpg"]
+    assert (row["group"], row["box_w"], row["label_conflict"]) == ("patient-000", 3.0, False)
+
+
+def test_copies_of_an_unknown_scan_share_a_group_and_are_a_conflict_if_their_labels_differ(root):
+    scan = (root / "Training/glioma_tumor/scan 0.jpg").read_bytes()
+    (root / "Testing/glioma_tumor/copy.jpg").write_bytes(scan)
+    table = dataset.scan_table(root, NOTHING_KNOWN)
+    copies = table[table["group"].duplicated(keep=False)]
+    assert copies["path"].tolist() == ["Testing/glioma_tumor/copy.jpg", "Training/glioma_tumor/scan 0.jpg"]
+    assert not table["label_conflict"].any()
+    (root / "Training/no_tumor/copy.jpg").write_bytes(scan)
+    table = dataset.scan_table(root, NOTHING_KNOWN)
+    assert table.loc[table["label_conflict"], "sha256"].tolist() == [hashlib.sha256(scan).hexdigest()] * 3
+
+
+def test_phantoms_bring_their_own_table(root):
+    known(root).to_csv(root / phantoms.PHANTOM_TABLE, index=False)
+    assert dataset.scan_table(root)["group"].str.startswith("patient-").all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".bmp", ".tif", ".TIFF", ".webp"])
+def test_any_other_data_set_in_this_layout_works(tmp_path, suffix):
+    root = write_scans(tmp_path / "scans", labels=("a", "b", "c d"), scans=1, suffix=suffix)
+    assert dataset.scan_table(root, NOTHING_KNOWN)["label"].tolist() == ["a", "b", "c d"] * 2
+
+
+def test_leftovers_of_other_programs_are_no_scans(root):
+    for name in (".DS_Store", "glioma_tumor/Thumbs.db", "glioma_tumor/._scan 0.jpg", "glioma_tumor/notes.txt"):
+        (root / "Training" / name).write_text("leftover")
+    (root / "Training/.ipynb_checkpoints").mkdir()
+    assert len(dataset.scan_table(root, NOTHING_KNOWN)) == 12
+
+
+def damage(root, what):
+    """Break a data set in one way."""
+    if what == "missing":
+        root.rename(root.with_name("elsewhere"))
+    elif what in ("empty", "no Testing"):
+        (root / "Testing").rename(root.with_name("Testing"))
+    if what == "empty":
+        (root / "Training").rename(root.with_name("Training"))
+    if what == "class without image":
+        for scan in (root / "Testing/no_tumor").iterdir():
+            scan.rename(scan.with_suffix(".txt"))
+    if what == "other classes":
+        (root / "Testing/no_tumor").rename(root / "Testing/notumor")
+    if what == "no image":
+        (root / "Testing/no_tumor/scan 1.jpg").write_text("<html>404</html>")
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "sentence"),
+    [
+        ("missing", FileNotFoundError, "The data folder 'scans' is no folder; name"),
+        ("empty", FileNotFoundError, "The data folder 'scans' is empty; name"),
+        ("no Testing", FileNotFoundError, "The data folder 'scans' has no folder Testing; name"),
+        ("class without image", ValueError, "Testing/no_tumor holds no image; add"),
+        ("other classes", ValueError, "Only one of Training and Testing has the class no_tumor, notumor; give"),
+        ("no image", ValueError, "No image, whatever the name says: Testing/no_tumor/scan 1.jpg; delete"),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_one_sentence(root, what, kind, sentence):
+    damage(root, what)
+    with pytest.raises(kind, match=rf"^{sentence}[^\n]*\.$"):
+        dataset.scan_table(root, NOTHING_KNOWN)
+
+
+# --- verification ---
+
+
+def check(root, reference):
+    return dataset.verify(root, dataset.scan_table(root, reference), reference)
+
+
+def test_the_right_scans_are_verified(root):
+    report = check(root, known(root))
+    numbers = {"scans": 12, "verified": 12, "expected": 12}
+    differences = {"missing": [], "changed": [], "extra": []}
+    assert report == {"name": download.DATASET, "status": "verified"} | numbers | differences
+    assert dataset.describe(report) == "verified 12/12"
+    assert dataset.note(report) == ""
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_every_difference_is_counted_named_and_explained(root):
+    reference = known(root)
+    folder = root / "Training/no_tumor"
+    (folder / "scan 0.jpg").unlink()
+    report = check(root, reference)
+    assert (report["status"], report["verified"]) == ("incomplete", 11)
+    assert report["missing"] == ["Training/no_tumor/scan 0.jpg"]
+    (folder / "scan 1.jpg").write_bytes((folder / "scan 2.jpg").read_bytes())
+    (folder / "new.jpg").write_bytes((folder / "scan 2.jpg").read_bytes())
+    report = check(root, reference)
+    assert (report["status"], report["verified"], report["scans"]) == ("changed", 10, 12)
+    lines = dataset.describe(report).splitlines()
+    assert lines[0] == "verified 10/12"
+    assert lines[1].startswith("1 missing (") and lines[1].endswith("): Training/no_tumor/scan 0.jpg")
+    assert lines[2].startswith("1 changed (") and lines[2].endswith("): Training/no_tumor/scan 1.jpg")
+    assert lines[3].startswith("1 extra (") and lines[3].endswith("): Training/no_tumor/new.jpg")
+
+
+def test_at_most_ten_names_are_listed(tmp_path):
+    reference = known(write_scans(tmp_path / "all", scans=8))
+    report = check(write_scans(tmp_path / "part", scans=3), reference)
+    assert dataset.describe(report).endswith("and 10 more")
+
+
+def test_another_data_set_is_unverified(root, tmp_path):
+    report = check(write_scans(tmp_path / "other", labels=("a", "b")), known(root))
+    assert (report["name"], report["status"], report["missing"]) == ("unverified data set", "unverified", [])
+    assert dataset.describe(report).startswith("unverified data set: 12 scans")
+
+
+def test_phantoms_are_called_phantoms_everywhere(root):
+    known(root).to_csv(root / phantoms.PHANTOM_TABLE, index=False)
+    report = dataset.verify(root, dataset.scan_table(root))
+    assert (report["name"], report["status"]) == ("phantoms", "phantoms")
+    assert dataset.note(report) == "PHANTOMS: synthetic drawings, not patients"
+    assert dataset.describe(report) == "PHANTOMS: synthetic drawings, not patients (12 scans)"
+
+
+@on_real_scans
+def test_the_real_scans_are_verified_in_seconds():
+    start = time.monotonic()
+    table = dataset.scan_table(Path(REAL))
+    assert time.monotonic() - start < 10
+    assert dataset.describe(dataset.verify(Path(REAL), table)) == "verified 3264/3264"
+    committed = pandas.read_csv(config.DATA_DIR / "image_groups.csv").sort_values("path", ignore_index=True)
+    pandas.testing.assert_frame_equal(table, committed[table.columns])
+
+
+# --- where the scans come from ---
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """A fresh checkout without data, network or credentials; phantoms are made quickly. Gives its folder."""
+    monkeypatch.delenv("BRAINTUMOR_DATA", raising=False)
+    monkeypatch.setattr(download, "reachable", lambda host: False)
+    monkeypatch.setattr(download, "kaggle_credentials", lambda: None)
+    monkeypatch.setattr(phantoms, "write_phantoms", make_phantoms)
+    (tmp_path / "data").mkdir()
+    known(write_scans(tmp_path / "source")).to_csv(tmp_path / "data/image_groups.csv", index=False)
+    return tmp_path
+
+
+def make_phantoms(root, scans, seed):
+    if root.exists():
+        raise FileExistsError(root)
+    known(write_scans(root, scans=scans // 100)).to_csv(root / phantoms.PHANTOM_TABLE, index=False)
+
+
+def locate(folder):
+    found = dataset.locate_data(folder / "data", folder / "build")
+    return found.relative_to(folder).as_posix()
+
+
+def test_the_folder_in_the_environment_is_taken_first(offline, monkeypatch, capsys):
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(offline / "source"))
+    write_scans(offline / "data/brain-tumor-classification-mri")
+    assert locate(offline) == "source"
+    assert capsys.readouterr().out == "BRAINTUMOR_DATA: used\n"
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "no Testing"])
+def test_a_wrong_folder_in_the_environment_is_an_error_at_once(offline, monkeypatch, what):
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(offline / "source"))
+    damage(offline / "source", what)
+    with pytest.raises(FileNotFoundError, match=r"^BRAINTUMOR_DATA [^\n/]*; name a folder that holds"):
+        locate(offline)
+
+
+def test_an_earlier_download_is_taken_next(offline, capsys):
+    write_scans(offline / "data/brain-tumor-classification-mri")
+    assert locate(offline) == "data/brain-tumor-classification-mri"
+    assert capsys.readouterr().out == "BRAINTUMOR_DATA: none\ndata/brain-tumor-classification-mri: used\n"
+
+
+def test_a_folder_that_an_interrupted_program_left_is_never_taken_for_a_download(offline):
+    (offline / "data/brain-tumor-classification-mri").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"^data/brain-tumor-classification-mri is empty; "):
+        locate(offline)
+
+
+def test_without_data_and_network_there_are_phantoms_and_everyone_is_told(offline, capsys):
+    assert locate(offline) == "build/phantoms"
+    assert capsys.readouterr().out.splitlines() == [
+        "BRAINTUMOR_DATA: none",
+        "data/brain-tumor-classification-mri: none",
+        "opendatasets, kagglehub: no network (api.kaggle.com does not answer)",
+        "PHANTOMS: no scans could be had, so everything below shows synthetic drawings, not patients.",
+    ]
+    assert locate(offline) == "build/phantoms"  # made once
+
+
+def test_a_network_whose_name_server_hangs_costs_seconds(offline, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.delenv("BRAINTUMOR_DATA", raising=False)
+    monkeypatch.setattr(phantoms, "write_phantoms", make_phantoms)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(20) or [])
+    start = time.monotonic()
+    assert locate(offline) == "build/phantoms"
+    assert time.monotonic() - start < 5
+
+
+def pretend_downloads(monkeypatch, **outcomes):
+    """Let each downloader either copy the scans or raise; gives the list of what was asked of them."""
+    asked = []
+
+    def fetch(target, expected, downloader, login):
+        asked.append((downloader, login))
+        if outcomes[downloader]:
+            raise outcomes[downloader]
+        write_scans(target)
+
+    monkeypatch.setattr(download, "reachable", lambda host: True)
+    monkeypatch.setattr(download, "fetch", fetch)
+    return asked
+
+
+def test_with_credentials_opendatasets_is_asked(offline, monkeypatch, capsys):
+    asked = pretend_downloads(monkeypatch, opendatasets=None)
+    monkeypatch.setattr(download, "kaggle_credentials", lambda: {"KAGGLE_API_TOKEN": "secret"})
+    assert locate(offline) == "data/brain-tumor-classification-mri"
+    assert asked == [("opendatasets", {"KAGGLE_API_TOKEN": "secret"})]
+    assert capsys.readouterr().out.endswith("\nopendatasets: about 90 MB ... downloaded and verified\n")
+
+
+def test_without_credentials_kagglehub_is_asked_which_needs_none(offline, monkeypatch, capsys):
+    asked = pretend_downloads(monkeypatch, kagglehub=None)
+    assert locate(offline) == "data/brain-tumor-classification-mri"
+    assert asked == [("kagglehub", {})]
+    assert "opendatasets: about 90 MB ... no Kaggle credentials found" in capsys.readouterr().out
+
+
+def test_when_both_fail_each_says_why_in_a_line(offline, monkeypatch, capsys):
+    pretend_downloads(monkeypatch, opendatasets=ConnectionError("refused."), kagglehub=PermissionError(13, "No", "/x"))
+    monkeypatch.setattr(download, "kaggle_credentials", lambda: {"KAGGLE_API_TOKEN": "secret"})
+    assert locate(offline) == "build/phantoms"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:4] == ["opendatasets: about 90 MB ... refused.", "kagglehub: about 90 MB ... No"]
+    assert not any(str(offline) in line or "secret" in line for line in lines)
+
+
+# --- a part for quick runs ---
+
+scan = st.tuples(st.integers(0, 15), st.sampled_from(["training", "testing"]), st.sampled_from("abc"), st.booleans())
+
+
+def table_of(scans):
+    table = pandas.DataFrame(scans, columns=["group", "split", "label", "label_conflict"])
+    return table.assign(group="g" + table["group"].astype(str), path=[f"{number:03d}" for number in range(len(table))])
+
+
+def groups_to_train(table):
+    """How many groups of each class the patient protocol leaves in Training."""
+    in_testing = table["group"].isin(table.loc[table["split"] == "testing", "group"])
+    return table[~in_testing & ~table["label_conflict"]].groupby("label")["group"].nunique()
+
+
+@settings(deadline=None, max_examples=60)
+@given(scans=st.lists(scan, min_size=1, max_size=80), wanted=st.integers(1, 80), seed=st.integers(0, 9))
+def test_a_part_keeps_groups_whole_and_every_class_in_both_splits(scans, wanted, seed):
+    table = table_of(scans)
+    part = splits.stratified_part(table, wanted, seed)
+    assert set(part["path"]) == set(table.loc[table["group"].isin(part["group"]), "path"])
+    assert set(zip(part["split"], part["label"])) == set(zip(table["split"], table["label"]))
+    assert len(part) == len(table) or len(table) > wanted
+    enough = groups_to_train(table).clip(upper=5)
+    assert (groups_to_train(part).reindex(enough.index, fill_value=0) >= enough).all()
+    shuffled = table.sample(frac=1, random_state=seed)
+    pandas.testing.assert_frame_equal(splits.stratified_part(shuffled, wanted, seed), part)
+
+
+@pytest.mark.parametrize("wanted", [200, 400, 800, 1600])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_part_of_the_published_scans_is_like_the_whole(wanted, seed):
+    table = pandas.read_csv(config.DATA_DIR / "image_groups.csv")
+    part = splits.stratified_part(table, wanted, seed)
+    assert len(part) == pytest.approx(wanted, rel=0.05)
+    shares = [frame.groupby("label").size() / len(frame) for frame in (table, part)]
+    assert (shares[0] - shares[1]).abs().max() < 0.05
+    assert (part.groupby(["split", "label"]).size() >= 5).all()
+    assert (groups_to_train(part) >= 5).all()
+    assert not part.equals(splits.stratified_part(table, wanted, seed + 1))

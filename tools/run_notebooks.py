@@ -1,0 +1,94 @@
+"""Execute the notebooks top to bottom, in order, and render them as pages: what `make run` and `make results` call."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbconvert import HTMLExporter
+
+ROOT = Path(__file__).resolve().parents[1]
+SCANS, EPOCHS, SIZE = 1941, 20, 128  # of the preset cpu-scratch under the patient protocol, for the time estimate
+
+
+class LiveClient(NotebookClient):
+    """Shows the training's progress lines while they come, indented below the notebook's line."""
+
+    def output(self, outs, msg, display_id, cell_index):
+        if msg["msg_type"] == "stream" and msg["content"]["text"].startswith("epoch"):
+            print("   ", msg["content"]["text"].rstrip("\n").replace("\n", "\n    "), flush=True)
+        return super().output(outs, msg, display_id, cell_index)
+
+
+def execute(source: Path, folder: Path, pages: Path) -> None:
+    """Run one notebook and write it and its page; a notebook that fails leaves what was there before.
+
+    Raises CellExecutionError with the notebook's own error.
+    """
+    notebook = nbformat.read(source, as_version=4)
+    client = LiveClient(notebook, timeout=None, kernel_name="python3", record_timing=False,
+                        resources={"metadata": {"path": str(source.parent)}})  # fmt: skip
+    pages.mkdir(parents=True, exist_ok=True)
+    with open(pages / "kernel.log", "w") as log:  # what libraries write past the notebook
+        client.execute(stderr=log)
+    notebook.metadata.pop("widgets", None)
+    write(folder / source.name, nbformat.writes(notebook) + "\n")
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    write(pages / f"{source.stem}.html", page)
+
+
+def write(file: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"writing-{file.name}")
+    temporary.write_text(text)
+    os.replace(temporary, file)
+
+
+def result_table(results: Path) -> str:
+    """The main columns of metrics.csv, as text."""
+    metrics = pandas.read_csv(results / "metrics.csv")
+    columns = ["model", "recipe", "weights", "image_size", "subset", "n", "accuracy", "macro_f1"]
+    return metrics[columns].to_string(index=False, float_format="{:.3f}".format)
+
+
+def whole_study_minutes(results: Path) -> float:
+    """About how long all scans would take here, from the time an epoch of the quick run took per scan and pixel."""
+    seconds = 0.0
+    for folder in results.glob("*/history.csv"):
+        facts = pandas.read_json(folder.with_name("settings.json"), typ="series")
+        share = SCANS / facts["subsets"]["train"] * (SIZE / facts["image_size"]) ** 2
+        seconds += pandas.read_csv(folder)["seconds"].median() * share * EPOCHS
+    return seconds / 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--into", required=True, type=Path, help="folder for the executed notebooks")
+    arguments = parser.parse_args()
+    quick, into, pages = arguments.preset == "sample", ROOT / arguments.into, ROOT / "build" / "run"
+    os.environ |= {"BRAINTUMOR_PRESET": arguments.preset, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        print(f"{source.stem:20s} running ...", flush=True)
+        started = time.perf_counter()
+        try:
+            execute(source, into, pages)
+        except CellExecutionError as error:
+            sys.exit(f"{source.stem:20s} stopped: {error.evalue}")
+        except DeadKernelError:
+            sys.exit(f"{source.stem:20s} stopped: its kernel died, most likely for want of memory")
+        print(f"{source.stem:20s} done in {time.perf_counter() - started:.0f} s", flush=True)
+    results = ROOT / ("build/results" if quick else "results")
+    print(f"\n{result_table(results)}\n\nRendered pages: {pages.relative_to(ROOT)}/05_compare.html and its neighbours")
+    if quick:
+        print(f"The whole study: `make results`, about {whole_study_minutes(results):.0f} minutes on this machine")
+
+
+if __name__ == "__main__":
+    main()
