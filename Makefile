@@ -14,6 +14,7 @@ run: .venv/ready  ## the whole study on a small part of the scans (or on phantom
 
 results: .venv/ready  ## the whole study on all scans, into notebooks/ and results/ (PRESET=cpu-scratch, cpu or full)
 	@$(BIN)/python tools/run_notebooks.py --preset $(PRESET) --into notebooks
+	@$(BIN)/python tools/update_readme.py
 
 test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, every notebook on phantoms, coverage
 	@$(BIN)/python -m pytest -q --cov

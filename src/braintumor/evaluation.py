@@ -56,7 +56,6 @@ def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) 
 def save_run(settings: Settings, model: str, facts: dict, history: pandas.DataFrame, predictions: pandas.DataFrame):
     """Write settings.json, history.csv and predictions.csv of a run into its results folder, and return the folder."""
     folder = settings.results_dir / run_name(settings, model)
-    folder.mkdir(parents=True, exist_ok=True)
     write_table(history, folder / "history.csv")
     write_table(predictions, folder / "predictions.csv")
     replace_file(folder / "settings.json", lambda file: file.write_text(json.dumps(facts, indent=1) + "\n"))
@@ -65,6 +64,7 @@ def save_run(settings: Settings, model: str, facts: dict, history: pandas.DataFr
 
 def write_table(table: pandas.DataFrame, file: Path) -> None:
     """Write a CSV file whole or not at all, with six significant digits and LF line ends."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n"))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Backbone:
     imagenet_file: str  # as keras.applications caches it, without the classification top
     imagenet_mean: tuple[float, float, float]  # subtracted from 0-255 pixels; grey scans need no BGR swap
     fine_tune_from: str  # first layer that fine-tuning moves
-    scratch_learning_rate: float  # AdamW; without batch norm only a lower one is stable
+    scratch_learning_rate: float  # AdamW, for batches of 32; without batch norm only a lower one is stable
 
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red: keras.applications.imagenet_utils, mode "caffe"
@@ -71,6 +72,7 @@ def freeze(model: keras.Model) -> None:
 def unfreeze(model: keras.Model, from_layer: str | None) -> None:
     """Train the backbone from a layer on, with batch norm in inference mode; None trains all of it, batch norm too."""
     base = model.get_layer("backbone")
+    base.trainable = False  # TensorFlow's Keras ignores an unchanged value, and layers would stay frozen
     base.trainable = True
     if from_layer is None:
         return
@@ -81,7 +83,8 @@ def unfreeze(model: keras.Model, from_layer: str | None) -> None:
 
 def imagenet_available(name: str) -> bool:
     """Whether Keras has the ImageNet weights in its cache or can reach them (answers within 3 s)."""
-    cached = Path(keras.config.keras_home()) / "models" / backbone_named(name).imagenet_file
+    keras_home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    cached = keras_home / "models" / backbone_named(name).imagenet_file
     return cached.exists() or reachable(WEIGHTS_HOST)
 
 

@@ -1,8 +1,8 @@
 """A synthetic brain MR data set on disk, for when there is no data and no network.
 
 A head is drawn in space: shells around the cavity of the skull, ellipsoids (Shepp, Logan: IEEE Trans. Nucl. Sci. 21,
-1974), a cortex folded along a gyroid. A scan is a plane through it, grey as in contrast-enhanced T1 images. Lengths
-are in cm from between the thalami: x to the right of the image (the patient's left), y forwards, z upwards.
+1974), a cortex folded along a gyroid. A scan is a plane through it, grey as in contrast-enhanced, fat-suppressed T1
+images. Lengths are in cm from between the thalami: x to the right of the image, y forwards, z upwards.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ VIEWS = ("sagittal", "coronal", "axial")  # planes across x, y, z
 PHANTOM_TABLE = "phantoms.csv"
 COLUMNS = ["path", "sha256", "split", "label", "group", "box_x", "box_y", "box_w", "box_h", "label_conflict"]
 SLICES, TESTING_SHARE, MINIMUM_SCANS = 4, 0.2, 48  # at least three patients a class, one of them for testing
-GREY = dict(air=0.02, bone=0.06, fluid=0.12, oedema=0.26, grey=0.33, white=0.42, vessel=0.6, tumour=0.86, fat=0.75)
+GREY = dict(air=0.02, bone=0.06, fluid=0.12, oedema=0.26, grey=0.33, white=0.42, vessel=0.5, tumour=0.95, fat=0.5)
 FACE = """fat 0 2.6 -4.4 6.4 6.7 8, fat 0 -1.6 -10 6 5.8 10, fat 0 9.2 -4.7 1.5 1.6 1.8, grey 0 2.4 -4.4 6 6.3 7.4,
     grey 0 -1.4 -10 5.5 5.1 9.5, fat 3.1 6.6 -3.1 1.9 2.5 1.6, bone 3.1 7.5 -3.1 1.3 1.25 1.25,
     fluid 3.1 7.5 -3.1 1 1 1, air 3.1 5.6 -6 1.4 1.7 1.3, air 0 6.2 -5 1.4 2.6 1.8, vessel .8 5.8 -5.6 .6 2 .4,
@@ -97,8 +97,8 @@ def _place_tumour(kind, axis, rng):
     normal = np.abs(rng.normal(size=3)) * (*sides, 1) * np.where(np.arange(3) == axis, 0.4, 1)
     dura = VAULT[:3, 0, 0] + (VAULT[3:, 0, 0] - 0.5) * normal / np.linalg.norm(normal)
     brain, falx = rng.uniform([(1.8, -4, 0.5), (0.6, -4, 3.6)], [(3.6, 4.5, 3.4), (0.8, 5, 5)]) * (sides[0], 1, 1)
-    low, high, centre = dict(glioma=(1.1, 1.9, brain), pituitary=(0.65, 1.1, np.array([0.1 * sides[0], 2.35, -2.9])),
-                             meningioma=(0.95, 1.75, falx if rng.random() < 0.25 else dura))[kind]  # fmt: skip
+    low, high, centre = dict(glioma=(1.5, 2.2, brain), pituitary=(0.9, 1.25, np.array([0.1 * sides[0], 2.35, -2.9])),
+                             meningioma=(1.3, 1.9, falx if rng.random() < 0.25 else dura))[kind]  # fmt: skip
     return centre, rng.uniform(low, high), lobe
 
 

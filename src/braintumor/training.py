@@ -64,7 +64,8 @@ def phases(settings: Settings, model: str) -> list[dict]:
         head = dict(phase="head", first=1, last=switch, learning_rate=HEAD_LEARNING_RATE)
         tune = dict(phase="fine_tune", first=switch + 1, last=settings.epochs, learning_rate=FINE_TUNE_LEARNING_RATE)
         return [phase for phase in (head, tune) if phase["first"] <= phase["last"]]
-    rates = {"original": 1e-3, "scratch": backbone_named(model).scratch_learning_rate}
+    scratch = backbone_named(model).scratch_learning_rate * settings.batch_size / 32  # linear: arXiv:1706.02677
+    rates = {"original": 1e-3, "scratch": scratch}
     return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rates[settings.recipe])]
 
 

@@ -1,0 +1,89 @@
+"""What several test files share: a tiny data set, a tiny backbone, settings for runs of seconds."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
+
+import keras
+import numpy
+import pytest
+
+from braintumor import config, evaluation, generators, models, phantoms, training
+
+CLASSES = 4
+QUICK = dict(protocol="original", recipe="transfer", weights="random", image_size=32, batch_size=8,
+             head_epochs=1, epochs=3, max_scans=None, precision="float32", seed=0)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch):
+    """Whoever runs the tests may have chosen scans or a preset for their own work."""
+    monkeypatch.delenv("BRAINTUMOR_PRESET", raising=False)
+    monkeypatch.delenv("BRAINTUMOR_DATA", raising=False)
+
+
+@pytest.fixture(scope="session")
+def few_phantoms(tmp_path_factory):
+    """The smallest data set: 48 scans of 64 px, two patients a class to train on, one for testing: (root, table)."""
+    root = tmp_path_factory.mktemp("few") / "phantoms"
+    return root, phantoms.write_phantoms(root, scans=48, seed=0, size=64)
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """Settings of a run of seconds, with single values changed: ``quick(epochs=2)``."""
+
+    def settings(**changes):
+        return config.Settings(preset="sample", **(QUICK | changes))
+
+    return settings
+
+
+@pytest.fixture(scope="session")
+def networks():
+    """Both classifiers, starting at random, at 32 px. Tests that change them restore their weights."""
+    build = dict(image_size=32, classes=CLASSES, weights="random", convention="imagenet",
+                 batch_norm_momentum=None, precision="float32", seed=0)  # fmt: skip
+    return {name: models.build_classifier(name, **build) for name in ("vgg16", "resnet50")}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A third backbone, two convolutions with batch norm, that trains in no time; gives its name."""
+
+    def constructor(*, weights, include_top, input_shape, name):
+        inputs = keras.Input(input_shape)
+        early = keras.layers.Conv2D(4, 3, strides=4, name="early")(inputs)
+        early = keras.layers.BatchNormalization(name="early_norm")(early)
+        late = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="late")(early)
+        return keras.Model(inputs, keras.layers.BatchNormalization(name="late_norm")(late), name=name)
+
+    entry = models.Backbone(constructor, "tiny.weights.h5", models.CAFFE_MEAN, "late", 1e-3)
+    monkeypatch.setitem(models.BACKBONES, "tiny", entry)
+    return "tiny"
+
+
+@pytest.fixture
+def build_folder(tmp_path, monkeypatch):
+    """All that runs write goes into a temporary folder."""
+    for module in (config, training, evaluation):
+        monkeypatch.setattr(module, "BUILD_DIR", tmp_path / "build")
+    monkeypatch.setattr(config, "RESULTS_DIR", tmp_path / "results")
+    return tmp_path / "build"
+
+
+@pytest.fixture
+def two_sequences():
+    """Fresh train and validation sequences of 20 made-up scans, bright or dark by class."""
+
+    def make(seed=0):
+        draw = numpy.random.default_rng(1)
+        labels = numpy.arange(20) % CLASSES
+        images = (draw.integers(0, 60, (20, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
+        common = dict(classes=CLASSES, batch_size=8, seed=seed)
+        return (
+            generators.ScanSequence(images, labels, augmentation=generators.AUGMENTATION, **common),
+            generators.ScanSequence(images, labels, augmentation=None, **common),
+        )
+
+    return make

@@ -1,0 +1,74 @@
+"""What exactly is being run?"""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from braintumor import config
+
+
+def test_a_preset_gives_all_settings():
+    settings = config.settings_from("cpu", seed=7)
+    assert (settings.preset, settings.image_size, settings.seed) == ("cpu", 128, 7)
+    assert set(dataclasses.asdict(settings)) == {"preset", "seed", *config.PRESETS["cpu"]}
+
+
+@pytest.mark.parametrize("name", config.PRESETS)
+def test_every_preset_is_complete_and_names_itself(name):
+    assert config.settings_from(name, seed=0).preset == name
+
+
+def test_single_values_can_be_changed_without_changing_the_preset():
+    assert config.settings_from("cpu", seed=0, image_size=32).image_size == 32
+    assert config.settings_from("cpu", seed=0).image_size == 128
+
+
+def test_the_environment_chooses_another_preset(monkeypatch):
+    monkeypatch.setenv("BRAINTUMOR_PRESET", "sample")
+    settings = config.settings_from("full", seed=0)
+    assert (settings.preset, settings.image_size) == ("sample", 64)
+
+
+def test_an_empty_variable_is_none(monkeypatch):
+    monkeypatch.setenv("BRAINTUMOR_PRESET", "")
+    assert config.settings_from("full", seed=0).preset == "full"
+
+
+def test_an_unknown_preset_is_an_error_that_lists_the_known_ones(monkeypatch):
+    monkeypatch.setenv("BRAINTUMOR_PRESET", "huge")
+    with pytest.raises(ValueError, match="no preset 'huge'; .* sample, cpu, cpu-scratch, full"):
+        config.settings_from("sample", seed=0)
+
+
+def test_a_misspelt_setting_is_an_error():
+    with pytest.raises(TypeError, match="image_sise"):
+        config.settings_from("sample", seed=0, image_sise=64)
+
+
+def test_settings_never_change_during_a_run():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.settings_from("sample", seed=0).seed = 1
+
+
+def test_a_quick_run_cannot_overwrite_a_committed_result():
+    quick, full = (config.settings_from(name, seed=0).results_dir for name in ("sample", "full"))
+    assert full == config.ROOT / "results"
+    assert quick.is_relative_to(config.ROOT / "build")
+
+
+def test_only_the_preset_from_scratch_needs_no_pretrained_weights():
+    weights = {name: values["weights"] for name, values in config.PRESETS.items()}
+    assert weights.pop("cpu-scratch") == "random"
+    assert set(weights.values()) == {"imagenet"}
+
+
+def test_the_data_folder_may_be_named_in_the_environment(monkeypatch):
+    assert config.data_folder_from_environment() is None
+    monkeypatch.setenv("BRAINTUMOR_DATA", "~/scans")
+    assert config.data_folder_from_environment() == Path.home() / "scans"
+
+
+def test_folders_belong_to_the_checkout_wherever_it_is_run_from():
+    assert (config.ROOT / "pyproject.toml").exists()
+    assert {folder.parent for folder in (config.DATA_DIR, config.RESULTS_DIR, config.BUILD_DIR)} == {config.ROOT}

@@ -1,0 +1,229 @@
+"""How do scans reach the network, fast and repeatably?"""
+
+import cv2
+import keras
+import numpy
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from braintumor import generators, splits
+from braintumor.generators import AUGMENTATION, ScanSequence
+
+STILL = dict(rotation=0.0, shift=0.0, flip=False)
+
+
+def grey_scans(count, size=8):
+    """Scans of one grey each, which no flip, rotation or shift changes, and which is their number."""
+    return numpy.repeat(numpy.arange(count, dtype="uint8"), size * size).reshape(count, size, size)
+
+
+def sequence_of(count, *, batch_size=4, classes=3, augmentation=AUGMENTATION, seed=0, epoch=0):
+    sequence = ScanSequence(grey_scans(count), numpy.arange(count) % classes, classes=classes,
+                            batch_size=batch_size, augmentation=augmentation, seed=seed)  # fmt: skip
+    sequence.epoch = epoch
+    return sequence
+
+
+def epoch_of(sequence):
+    """All batches of an epoch in one: (images, one_hot)."""
+    images, one_hot = zip(*[sequence[index] for index in range(len(sequence))])
+    return numpy.concatenate(images), numpy.concatenate(one_hot)
+
+
+def numbers(images):
+    return numpy.rint(images[:, 4, 4, 0] * 255).astype(int)
+
+
+@pytest.fixture
+def noise():
+    return numpy.random.default_rng(0).integers(0, 256, (16, 16), dtype="uint8")
+
+
+# --- batches ---
+
+any_sequence = dict(count=st.integers(1, 40), batch_size=st.integers(1, 12), seed=st.integers(0, 2**32 - 1),
+                    epoch=st.integers(0, 1000))  # fmt: skip
+
+
+@hypothesis_settings(deadline=None, max_examples=40)
+@given(**any_sequence)
+def test_every_scan_comes_once_an_epoch_with_its_own_label(count, batch_size, seed, epoch):
+    sequence = sequence_of(count, batch_size=batch_size, seed=seed, epoch=epoch)
+    images, one_hot = epoch_of(sequence)
+    assert sorted(numbers(images)) == list(range(count))
+    assert (one_hot.argmax(axis=1) == numbers(images) % 3).all()
+    assert (one_hot.sum(axis=1) == 1).all()
+
+
+@hypothesis_settings(deadline=None, max_examples=20)
+@given(**any_sequence)
+def test_the_same_seed_and_epoch_give_the_same_batches_in_any_order_of_asking(count, batch_size, seed, epoch):
+    first, again = (sequence_of(count, batch_size=batch_size, seed=seed, epoch=epoch) for _ in range(2))
+    forwards = [first[index] for index in range(len(first))]
+    backwards = [again[index] for index in reversed(range(len(again)))][::-1]
+    for one, other in zip(forwards, backwards):
+        numpy.testing.assert_array_equal(one[0], other[0])
+        numpy.testing.assert_array_equal(one[1], other[1])
+
+
+def test_another_epoch_has_another_order_and_another_augmentation():
+    first, second = (epoch_of(sequence_of(30, epoch=epoch))[0] for epoch in (0, 1))
+    assert numbers(first).tolist() != numbers(second).tolist()
+    noisy = numpy.random.default_rng(0).integers(0, 256, (1, 16, 16), dtype="uint8")
+    sequence = ScanSequence(noisy, [0], classes=1, batch_size=1, augmentation=AUGMENTATION, seed=0)
+    before = sequence[0][0]
+    sequence.epoch = 1
+    assert (sequence[0][0] != before).any()
+
+
+def test_another_seed_has_another_order():
+    first, second = (epoch_of(sequence_of(30, seed=seed))[0] for seed in (0, 1))
+    assert numbers(first).tolist() != numbers(second).tolist()
+
+
+def test_scans_of_one_batch_are_augmented_differently(noise):
+    sequence = ScanSequence(numpy.stack([noise] * 4), [0] * 4, classes=1, batch_size=4,
+                            augmentation=AUGMENTATION, seed=0)  # fmt: skip
+    images, _ = sequence[0]
+    assert len({image.tobytes() for image in images}) == 4
+
+
+@pytest.mark.parametrize("augmentation", [AUGMENTATION, None])
+def test_a_batch_is_float32_in_0_to_1_with_one_channel(augmentation):
+    noise = numpy.random.default_rng(0).integers(0, 256, (10, 8, 8), dtype="uint8")
+    noise[0, 0, :2] = 0, 255
+    sequence = ScanSequence(noise, [1] * 10, classes=3, batch_size=4, augmentation=augmentation, seed=0)
+    images, one_hot = sequence[0]
+    assert (images.shape, images.dtype) == ((4, 8, 8, 1), numpy.float32)
+    assert (one_hot.shape, one_hot.dtype) == ((4, 3), numpy.float32)
+    whole = epoch_of(sequence)[0]
+    assert 0 <= whole.min() and 0.9 < whole.max() <= 1
+
+
+def test_the_last_batch_is_short():
+    sequence = sequence_of(10, batch_size=4)
+    assert [len(sequence[index][0]) for index in range(len(sequence))] == [4, 4, 2]
+
+
+def test_scans_that_judge_are_untouched_and_keep_their_order_in_every_epoch(noise):
+    images = numpy.stack([noise, noise.T, noise[::-1]])
+    for epoch in (0, 5):
+        sequence = ScanSequence(images, [0, 1, 2], classes=3, batch_size=2, augmentation=None, seed=0)
+        sequence.epoch = epoch
+        scans, one_hot = epoch_of(sequence)
+        numpy.testing.assert_array_equal(scans[..., 0], images.astype("float32") / 255)
+        assert one_hot.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_fit_draws_every_epoch_in_step_with_its_callbacks():
+    drawn = []
+
+    class Recorded(ScanSequence):
+        def __getitem__(self, index):
+            drawn.append((self.epoch, index))
+            return super().__getitem__(index)
+
+    class SetEpoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            sequence.epoch = epoch
+            drawn.append(f"epoch {epoch} begins")
+
+        def on_epoch_end(self, epoch, logs=None):
+            drawn.append(f"epoch {epoch} ends")
+
+    sequence = Recorded(grey_scans(12), numpy.arange(12) % 3, classes=3, batch_size=4, augmentation=STILL, seed=0)
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")])
+    model.compile(loss="categorical_crossentropy")
+    model.fit(sequence, initial_epoch=2, epochs=5, verbose=0, shuffle=False, callbacks=[SetEpoch()])
+    told = drawn[drawn.index("epoch 2 begins") :]  # before that, Keras looks at a batch or two to learn the shapes
+    assert told == [
+        entry
+        for epoch in (2, 3, 4)
+        for entry in (f"epoch {epoch} begins", *[(epoch, index) for index in range(3)], f"epoch {epoch} ends")
+    ]
+
+
+# --- augmentation ---
+
+limits = dict(rotation=st.floats(0, 180), shift=st.floats(0, 0.5), flip=st.booleans())
+
+
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 512), **limits)
+def test_every_augmentation_is_a_rigid_motion_within_its_limits(seed, size, rotation, shift, flip):
+    matrix = generators.random_affine(numpy.random.default_rng(seed), size, rotation=rotation, shift=shift, flip=flip)
+    turn = matrix[:, :2]
+    assert numpy.linalg.det(turn) == pytest.approx(1) or (flip and numpy.linalg.det(turn) == pytest.approx(-1))
+    numpy.testing.assert_allclose(turn @ turn.T, numpy.eye(2), atol=1e-12)
+    upright = turn @ numpy.diag([numpy.sign(numpy.linalg.det(turn)), 1])
+    assert abs(numpy.degrees(numpy.arctan2(upright[1, 0], upright[0, 0]))) <= rotation + 1e-6
+    centre = numpy.full(2, (size - 1) / 2)
+    assert (abs(turn @ centre + matrix[:, 2] - centre) <= shift * size + 1e-6).all()
+
+
+def test_no_rotation_no_shift_and_no_flip_is_the_identity(noise):
+    generator = numpy.random.default_rng(0)
+    numpy.testing.assert_allclose(generators.random_affine(generator, 16, **STILL), numpy.eye(2, 3), atol=1e-12)
+    numpy.testing.assert_array_equal(generators.augment(noise, generator, **STILL), noise)
+
+
+def test_a_flip_alone_mirrors_exactly_left_to_right_half_of_the_time(noise):
+    generator = numpy.random.default_rng(0)
+    flipped = [generators.augment(noise, generator, **(STILL | {"flip": True})) for _ in range(200)]
+    mirrored = [numpy.array_equal(image, noise[:, ::-1]) for image in flipped]
+    assert all(mirror or numpy.array_equal(image, noise) for mirror, image in zip(mirrored, flipped))
+    assert 70 < sum(mirrored) < 130
+
+
+def test_where_a_shift_leaves_a_gap_the_edge_is_repeated():
+    bright = numpy.full((16, 16), 200, "uint8")
+    shifted = generators.augment(bright, numpy.random.default_rng(0), rotation=20, shift=0.2, flip=True)
+    numpy.testing.assert_array_equal(shifted, bright)
+
+
+# --- reading ---
+
+
+def write(file, pixels):
+    file.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def test_a_scan_of_any_shape_becomes_a_square(tmp_path):
+    write(tmp_path / "wide.png", numpy.full((20, 50), 90, "uint8"))
+    write(tmp_path / "coloured.png", numpy.full((40, 10, 3), 200, "uint8"))
+    images = generators.load_images(pandas.DataFrame({"path": ["wide.png", "coloured.png"]}), tmp_path, 16)
+    assert (images.shape, images.dtype) == ((2, 16, 16), numpy.uint8)
+    assert images[:, 3, 3].tolist() == [90, 200]
+
+
+def test_scans_come_in_the_order_of_the_rows(tmp_path):
+    for number in range(9):
+        write(tmp_path / f"{number}.png", numpy.full((4, 4), number, "uint8"))
+    order = [4, 2, 8, 0, 1]
+    images = generators.load_images(pandas.DataFrame({"path": [f"{number}.png" for number in order]}), tmp_path, 4)
+    assert images[:, 0, 0].tolist() == order
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"\xff\xd8\xff broken"])
+def test_a_file_that_is_no_image_is_named(tmp_path, content):
+    scan = tmp_path / "Training/glioma_tumor/broken.jpg"
+    scan.parent.mkdir(parents=True)
+    scan.write_bytes(content)
+    with pytest.raises(ValueError, match="^'Training/glioma_tumor/broken.jpg' cannot be read as an image"):
+        generators.load_images(pandas.DataFrame({"path": ["Training/glioma_tumor/broken.jpg"]}), tmp_path, 16)
+
+
+def test_the_sequences_of_a_study(few_phantoms):
+    root, table = few_phantoms
+    table = splits.assign_subsets(table, "original", 0)
+    train, validation = generators.sequences(table, root, image_size=16, batch_size=8, seed=3)
+    assert (train.augmentation, train.seed, validation.augmentation) == (AUGMENTATION, 3, None)
+    assert (len(train.images), len(validation.images)) == (28, 4)
+    scans, one_hot = epoch_of(validation)
+    rows = table[table["subset"] == "validation"]
+    expected = generators.load_images(rows, root, 16)[..., None].astype("float32") / 255
+    numpy.testing.assert_array_equal(scans, expected)
+    labels = sorted(table["label"].unique())
+    assert [labels[best] for best in one_hot.argmax(axis=1)] == rows["label"].tolist()

@@ -1,0 +1,359 @@
+"""How is it trained? Training that is stopped and goes on must end where training in one go ends."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy
+import pandas
+import pytest
+
+from braintumor import models, training
+
+SOURCE = Path(training.__file__).parent
+
+
+class Stopped(Exception):
+    """Somebody pressed the stop button."""
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """``stop_after(2)`` stops every training at the end of its second epoch; ``stop_after(None)`` no longer does."""
+    original = training.EpochKeeper.on_epoch_end
+
+    def arrange(last):
+        def on_epoch_end(self, epoch, logs=None):
+            original(self, epoch, logs)
+            if epoch + 1 == last:
+                raise Stopped
+
+        monkeypatch.setattr(training.EpochKeeper, "on_epoch_end", on_epoch_end)
+
+    return arrange
+
+
+@pytest.fixture
+def after_each_epoch(monkeypatch):
+    """Have ``look(keeper, epoch)`` called after each epoch; ``accuracies`` may replace what validation found."""
+    original = training.EpochKeeper.on_epoch_end
+
+    def arrange(look, accuracies=None):
+        def on_epoch_end(self, epoch, logs=None):
+            found = {"val_accuracy": accuracies[epoch]} if accuracies else {}
+            original(self, epoch, logs | found)
+            look(self, epoch + 1)
+
+        monkeypatch.setattr(training.EpochKeeper, "on_epoch_end", on_epoch_end)
+
+    return arrange
+
+
+def run(settings, model, sequences, folder):
+    """Train a fresh network, as a restarted notebook does: (network, history)."""
+    network = training.build_for(settings, model, classes=4)
+    return network, training.train(network, *sequences(settings.seed), settings, folder)
+
+
+def assert_same_weights(one, other):
+    for weight, same in zip(one.weights, other.weights):
+        if not weight.path.endswith("seed_generator_state"):
+            numpy.testing.assert_array_equal(
+                *(keras.ops.convert_to_numpy(each) for each in (weight, same)), err_msg=weight.path
+            )
+
+
+def without_seconds(history):
+    return history.drop(columns="seconds")
+
+
+# --- the plan ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (dict(recipe="transfer", head_epochs=5, epochs=20), [("head", 1, 5, 1e-3), ("fine_tune", 6, 20, 5e-5)]),
+        (dict(recipe="transfer", head_epochs=0, epochs=20), [("fine_tune", 1, 20, 5e-5)]),
+        (dict(recipe="transfer", head_epochs=5, epochs=5), [("head", 1, 5, 1e-3)]),
+        (dict(recipe="original", head_epochs=0, epochs=20), [("all", 1, 20, 1e-3)]),
+        (dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=32), [("all", 1, 20, 3e-4)]),
+        (dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=16), [("all", 1, 20, 1.5e-4)]),
+    ],
+)
+def test_the_phases_of_each_recipe(quick, changes, expected):
+    plan = training.phases(quick(**changes), "vgg16")
+    assert [(phase["phase"], phase["first"], phase["last"]) for phase in plan] == [phase[:3] for phase in expected]
+    assert [phase["learning_rate"] for phase in plan] == pytest.approx([phase[3] for phase in expected])
+
+
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(quick):
+    with pytest.raises(ValueError, match="no recipe 'magic'; choose one of: original, transfer, scratch"):
+        training.build_for(quick(recipe="magic"), "vgg16", classes=4)
+
+
+def compiled(tiny, quick, recipe, epochs=10, steps=10):
+    """The learning rate as a function of the step, and the network, in the recipe's last phase."""
+    settings = quick(recipe=recipe, head_epochs=0, epochs=epochs, batch_size=32)
+    network = training.build_for(settings, tiny, classes=4)
+    training.compile_phase(network, training.phases(settings, tiny)[-1], recipe, steps)
+
+    def rate(step):
+        network.optimizer.iterations.assign(step)
+        return float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))
+
+    return rate, network
+
+
+def test_the_original_keeps_one_rate(tiny, quick):
+    rate, network = compiled(tiny, quick, "original")
+    assert [rate(step) for step in (0, 50, 99)] == pytest.approx([1e-3] * 3)
+    assert isinstance(network.optimizer, keras.optimizers.Adam)
+
+
+def test_fine_tuning_ends_at_zero(tiny, quick):
+    rate, _ = compiled(tiny, quick, "transfer")
+    assert [rate(0), rate(50), rate(100)] == pytest.approx([5e-5, 2.5e-5, 0], abs=1e-9)
+
+
+def test_from_scratch_warms_up_for_two_epochs_and_ends_at_zero(tiny, quick):
+    rate, network = compiled(tiny, quick, "scratch")
+    assert [rate(0), rate(10), rate(20), rate(100)] == pytest.approx([0, 5e-4, 1e-3, 0], abs=1e-7)
+    assert isinstance(network.optimizer, keras.optimizers.AdamW)
+
+
+def test_a_very_short_run_warms_up_for_a_quarter_of_it(tiny, quick):
+    rate, _ = compiled(tiny, quick, "scratch", epochs=1, steps=8)
+    assert [rate(1), rate(2), rate(8)] == pytest.approx([5e-4, 1e-3, 0], abs=1e-7)
+
+
+# --- stop and go on ---
+
+
+def test_a_stopped_run_of_vgg16_goes_on_to_the_same_bits(quick, two_sequences, stop_after, tmp_path):
+    settings = quick()  # one epoch for the head, two of fine-tuning
+    whole, expected = run(settings, "vgg16", two_sequences, tmp_path / "whole")
+    assert expected["phase"].tolist() == ["head", "fine_tune", "fine_tune"]
+    for last in (1, 2):
+        stop_after(last)
+        with pytest.raises(Stopped):
+            run(settings, "vgg16", two_sequences, tmp_path / "stopped")
+    stop_after(None)
+    resumed, history = run(settings, "vgg16", two_sequences, tmp_path / "stopped")
+    pandas.testing.assert_frame_equal(without_seconds(history), without_seconds(expected), check_exact=True)
+    assert_same_weights(resumed, whole)
+
+
+@pytest.mark.parametrize("recipe", training.RECIPES)
+def test_every_recipe_may_be_stopped_after_every_epoch(tiny, recipe, quick, two_sequences, stop_after, tmp_path):
+    settings = quick(recipe=recipe, head_epochs=2 if recipe == "transfer" else 0, epochs=4)
+    whole, expected = run(settings, tiny, two_sequences, tmp_path / "whole")
+    for last in (1, 2, 3):
+        stop_after(last)
+        with pytest.raises(Stopped):
+            run(settings, tiny, two_sequences, tmp_path / "stopped")
+    stop_after(None)
+    resumed, history = run(settings, tiny, two_sequences, tmp_path / "stopped")
+    pandas.testing.assert_frame_equal(without_seconds(history), without_seconds(expected), check_exact=True)
+    assert_same_weights(resumed, whole)
+    best = [keras.saving.load_model(tmp_path / name / "best.keras") for name in ("whole", "stopped")]
+    assert_same_weights(*best)
+
+
+def test_an_epoch_that_was_cut_short_is_done_again(tiny, quick, two_sequences, monkeypatch, tmp_path):
+    expected = run(quick(), tiny, two_sequences, tmp_path / "whole")[1]
+    train_scans = two_sequences()[0]
+    read = type(train_scans).__getitem__
+
+    def power_cut(self, index):
+        if (self.epoch, index) == (1, 2):
+            raise Stopped
+        return read(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(train_scans), "__getitem__", power_cut)
+        with pytest.raises(Exception, match="Stopped"):
+            run(quick(), tiny, two_sequences, tmp_path / "cut")
+    assert len(training.read_history(tmp_path / "cut")) == 1
+    history = run(quick(), tiny, two_sequences, tmp_path / "cut")[1]
+    pandas.testing.assert_frame_equal(without_seconds(history), without_seconds(expected), check_exact=True)
+
+
+def test_going_on_shows_what_was_done(tiny, quick, two_sequences, stop_after, tmp_path, capsys):
+    stop_after(2)
+    with pytest.raises(Stopped):
+        run(quick(), tiny, two_sequences, tmp_path)
+    stop_after(None)
+    capsys.readouterr()
+    run(quick(), tiny, two_sequences, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 of 3 epochs are on disk:"
+    assert [line[:11] for line in lines[1:]] == ["epoch  1/3 ", "epoch  2/3 ", "epoch  3/3 "]
+
+
+def test_a_finished_run_returns_at_once(tiny, quick, two_sequences, monkeypatch, tmp_path):
+    _, expected = run(quick(), tiny, two_sequences, tmp_path)
+    files = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("it trains again"))
+    network, history = run(quick(), tiny, two_sequences, tmp_path)
+    pandas.testing.assert_frame_equal(history, expected)
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == files
+
+
+# --- what a run leaves ---
+
+
+def test_the_history_is_on_disk_after_every_epoch(tiny, quick, two_sequences, after_each_epoch, tmp_path):
+    seen = []
+    after_each_epoch(lambda keeper, epoch: seen.append(training.read_history(tmp_path)["epoch"].tolist()))
+    run(quick(), tiny, two_sequences, tmp_path)
+    assert seen == [[1], [1, 2], [1, 2, 3]]
+
+
+def test_a_row_of_the_history_says_everything_about_an_epoch(tiny, quick, two_sequences, tmp_path):
+    _, history = run(quick(), tiny, two_sequences, tmp_path)
+    assert list(history.columns) == [
+        *("epoch", "phase", "seconds", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy")
+    ]
+    assert history["phase"].tolist() == ["head", "fine_tune", "fine_tune"]
+    assert history["learning_rate"].tolist() == pytest.approx([1e-3, 2.5e-5, 0], abs=1e-9)
+    assert history[["accuracy", "val_accuracy"]].stack().between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"), [([0.2, 0.6, 0.4], 2), ([0.5, 0.5, 0.5], 1), ([0.1, 0.2, 0.3], 3), ([0.3, 0.2, 0.1], 1)]
+)
+def test_the_best_model_is_the_first_of_highest_validation_accuracy(
+    tiny, accuracies, best, quick, two_sequences, after_each_epoch, tmp_path
+):
+    weights = {}
+    after_each_epoch(lambda keeper, epoch: weights.update({epoch: keeper.model.get_weights()}), accuracies)
+    run(quick(), tiny, two_sequences, tmp_path)
+    saved = keras.saving.load_model(tmp_path / "best.keras").get_weights()
+    same = {epoch for epoch in weights if all(numpy.array_equal(*pair) for pair in zip(weights[epoch], saved))}
+    assert best in same and len(same) < 3
+
+
+def test_a_finished_run_leaves_three_files_and_nothing_temporary(tiny, quick, two_sequences, tmp_path):
+    run(quick(), tiny, two_sequences, tmp_path)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["best.keras", "epoch-003.weights.h5", "history.csv"]
+
+
+def test_every_epoch_is_a_line_with_the_time_left():
+    history = pandas.DataFrame([[1, "head", 60.0, 1.5, 0.25, 1.25, 0.5]], columns=[
+        *("epoch", "phase", "seconds", "loss", "accuracy", "val_loss", "val_accuracy")])  # fmt: skip
+    assert training.progress_lines(history, epochs=3) == [
+        "epoch  1/3 head        60.0 s   loss 1.500  accuracy 0.250   "
+        "validation loss 1.250  accuracy 0.500   about 2 min left"
+    ]
+
+
+def test_a_folder_without_history_has_no_epoch(tmp_path):
+    assert training.read_history(tmp_path).empty
+
+
+def test_a_loss_that_is_no_number_stops_with_epoch_and_rate(tiny, quick, two_sequences, tmp_path):
+    network = training.build_for(quick(), tiny, classes=4)
+    hidden = network.get_layer("hidden")
+    hidden.kernel.assign(keras.ops.full_like(hidden.kernel, numpy.nan))
+    with pytest.raises(FloatingPointError, match=r"^The loss is nan in epoch 1 at learning rate 1.0e-03: .*float32"):
+        training.train(network, *two_sequences(), quick(), tmp_path)
+    assert list(tmp_path.iterdir()) == []  # nothing to go on from
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    file = tmp_path / "a.txt"
+    for text in ("old", "new"):
+        training.replace_file(file, lambda temporary, text=text: temporary.write_text(text))
+        assert file.read_text() == text
+    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_writing_that_fails_leaves_the_old_file(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+
+    def half(temporary):
+        temporary.write_text("ne")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space"):
+        training.replace_file(file, half)
+    assert file.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+
+
+# --- where a run lives ---
+
+
+@pytest.fixture
+def scans():
+    table = pandas.DataFrame({"path": ["a", "b"], "sha256": ["1", "2"], "label": ["x", "y"]})
+    return table.assign(subset=["train", "validation"], group=["g", "h"])
+
+
+OTHER = dict(preset="cpu", protocol="patient", recipe="scratch", weights="imagenet", image_size=64, batch_size=4,
+             head_epochs=2, epochs=9, max_scans=1, precision="auto", seed=1)  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", OTHER)
+def test_any_other_setting_is_another_folder(quick, scans, setting):
+    settings = training.dataclasses.replace(quick(), **{setting: OTHER[setting]})
+    assert training.run_folder(settings, "vgg16", scans) != training.run_folder(quick(), "vgg16", scans)
+
+
+@pytest.mark.parametrize("column", ["path", "sha256", "label", "subset"])
+def test_other_scans_are_another_folder(quick, scans, column):
+    changed = scans.assign(**{column: [scans[column][0], "other"]})
+    assert training.run_folder(quick(), "vgg16", changed) != training.run_folder(quick(), "vgg16", scans)
+    assert training.run_folder(quick(), "vgg16", scans[:1]) != training.run_folder(quick(), "vgg16", scans)
+
+
+def test_the_same_run_is_the_same_folder_whatever_the_order_of_scans(quick, scans, build_folder):
+    folder = training.run_folder(quick(), "vgg16", scans)
+    assert training.run_folder(quick(), "vgg16", scans[::-1]) == folder
+    assert folder.parent == build_folder / "models"
+    assert re.fullmatch("vgg16-transfer-original-32px-seed0-[0-9a-f]{8}", folder.name)
+
+
+# --- any backend ---
+
+
+def test_no_module_chooses_a_backend():
+    for file in SOURCE.glob("*.py"):
+        chosen = re.findall(r"^\s*(?:import|from)\s+(?:tensorflow|jax|torch)\b.*", file.read_text(), re.MULTILINE)
+        assert not chosen, f"{file.name}: {chosen}"
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = None
+import keras, numpy
+from pathlib import Path
+from braintumor import config, evaluation, generators, models, plots, splits, training
+assert keras.backend.backend() == "jax"
+labels = numpy.arange(8) % 4
+images = (numpy.random.default_rng(1).integers(0, 60, (8, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
+sequences = [generators.ScanSequence(images, labels, classes=4, batch_size=8, augmentation=augmentation, seed=0)
+             for augmentation in (generators.AUGMENTATION, None)]
+settings = config.settings_from("sample", seed=0, image_size=32, epochs=1, head_epochs=1, weights="random",
+                                precision="float32")
+model, folder = training.build_for(settings, "vgg16", classes=4), Path(sys.argv[1])
+before = model.get_layer("hidden").get_weights()[0]
+print(len(training.train(model, *sequences, settings, folder)), "epoch")
+print("moved", not numpy.array_equal(model.get_layer("hidden").get_weights()[0], before))
+saved = keras.saving.load_model(folder / "best.keras")
+scans = images[..., None].astype("float32") / 255
+print("same", numpy.array_equal(model.predict(scans, verbose=0), saved.predict(scans, verbose=0)))
+"""
+
+
+def test_jax_alone_is_enough(tmp_path):
+    pytest.importorskip("jax")
+    environment = training.os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout.splitlines()[-3:] == ["1 epoch", "moved True", "same True"], done.stderr[-2000:]
