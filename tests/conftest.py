@@ -47,8 +47,8 @@ def networks():
     return {name: models.build_classifier(name, **build) for name in ("vgg16", "resnet50")}
 
 
-@pytest.fixture
-def tiny(monkeypatch):
+@pytest.fixture(scope="module")
+def tiny():
     """A third backbone, two convolutions with batch norm, that trains in no time; gives its name."""
 
     def constructor(*, weights, include_top, input_shape, name):
@@ -59,8 +59,9 @@ def tiny(monkeypatch):
         return keras.Model(inputs, keras.layers.BatchNormalization(name="late_norm")(late), name=name)
 
     entry = models.Backbone(constructor, "tiny.weights.h5", models.CAFFE_MEAN, "late", 1e-3)
-    monkeypatch.setitem(models.BACKBONES, "tiny", entry)
-    return "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.BACKBONES, "tiny", entry)
+        yield "tiny"
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def build_folder(tmp_path, monkeypatch):
     return tmp_path / "build"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def two_sequences():
     """Fresh train and validation sequences of 20 made-up scans, bright or dark by class."""
 

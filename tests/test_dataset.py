@@ -11,10 +11,8 @@ import cv2
 import numpy as np
 import pandas
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from braintumor import config, dataset, download, phantoms, splits
+from braintumor import config, dataset, download, phantoms
 
 REAL = os.environ.get("BRAINTUMOR_DATA")
 on_real_scans = pytest.mark.skipif(not REAL, reason="BRAINTUMOR_DATA names no copy of the real scans")
@@ -323,46 +321,3 @@ def test_when_both_fail_each_says_why_in_a_line(offline, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[2:4] == ["opendatasets: about 90 MB ... refused.", "kagglehub: about 90 MB ... No"]
     assert not any(str(offline) in line or "secret" in line for line in lines)
-
-
-# --- a part for quick runs ---
-
-scan = st.tuples(st.integers(0, 15), st.sampled_from(["training", "testing"]), st.sampled_from("abc"), st.booleans())
-
-
-def table_of(scans):
-    table = pandas.DataFrame(scans, columns=["group", "split", "label", "label_conflict"])
-    return table.assign(group="g" + table["group"].astype(str), path=[f"{number:03d}" for number in range(len(table))])
-
-
-def groups_to_train(table):
-    """How many groups of each class the patient protocol leaves in Training."""
-    in_testing = table["group"].isin(table.loc[table["split"] == "testing", "group"])
-    return table[~in_testing & ~table["label_conflict"]].groupby("label")["group"].nunique()
-
-
-@settings(deadline=None, max_examples=60)
-@given(scans=st.lists(scan, min_size=1, max_size=80), wanted=st.integers(1, 80), seed=st.integers(0, 9))
-def test_a_part_keeps_groups_whole_and_every_class_in_both_splits(scans, wanted, seed):
-    table = table_of(scans)
-    part = splits.stratified_part(table, wanted, seed)
-    assert set(part["path"]) == set(table.loc[table["group"].isin(part["group"]), "path"])
-    assert set(zip(part["split"], part["label"])) == set(zip(table["split"], table["label"]))
-    assert len(part) == len(table) or len(table) > wanted
-    enough = groups_to_train(table).clip(upper=5)
-    assert (groups_to_train(part).reindex(enough.index, fill_value=0) >= enough).all()
-    shuffled = table.sample(frac=1, random_state=seed)
-    pandas.testing.assert_frame_equal(splits.stratified_part(shuffled, wanted, seed), part)
-
-
-@pytest.mark.parametrize("wanted", [200, 400, 800, 1600])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_part_of_the_published_scans_is_like_the_whole(wanted, seed):
-    table = pandas.read_csv(config.DATA_DIR / "image_groups.csv")
-    part = splits.stratified_part(table, wanted, seed)
-    assert len(part) == pytest.approx(wanted, rel=0.05)
-    shares = [frame.groupby("label").size() / len(frame) for frame in (table, part)]
-    assert (shares[0] - shares[1]).abs().max() < 0.05
-    assert (part.groupby(["split", "label"]).size() >= 5).all()
-    assert (groups_to_train(part) >= 5).all()
-    assert not part.equals(splits.stratified_part(table, wanted, seed + 1))

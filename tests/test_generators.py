@@ -100,7 +100,7 @@ def test_a_batch_is_float32_in_0_to_1_with_one_channel(augmentation):
     assert (images.shape, images.dtype) == ((4, 8, 8, 1), numpy.float32)
     assert (one_hot.shape, one_hot.dtype) == ((4, 3), numpy.float32)
     whole = epoch_of(sequence)[0]
-    assert 0 <= whole.min() and 0.9 < whole.max() <= 1
+    assert whole.min() >= 0 and 0.9 < whole.max() <= 1
 
 
 def test_the_last_batch_is_short():

@@ -92,7 +92,9 @@ def test_batch_norm_follows_faster_where_a_recipe_wants_it(tiny, networks):
 
 
 def test_the_same_seed_starts_from_the_same_weights(tiny):
-    first, again, other = (models.build_classifier(tiny, **(BUILD | {"seed": seed})).get_weights() for seed in (0, 0, 1))
+    first, again, other = (
+        models.build_classifier(tiny, **(BUILD | {"seed": seed})).get_weights() for seed in (0, 0, 1)
+    )
     assert all(numpy.array_equal(one, two) for one, two in zip(first, again))
     assert not all(numpy.array_equal(one, two) for one, two in zip(first, other))
 

@@ -159,3 +159,48 @@ def test_a_study_on_a_part_of_the_scans_still_holds_every_class(few_phantoms, qu
     monkeypatch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
     _, table, report = splits.load_study(quick(max_scans=40))
     assert table["label"].nunique() == 4 and report["scans"] == 48
+
+
+# --- a part for quick runs ---
+
+scan = st.tuples(st.integers(0, 15), st.sampled_from(["training", "testing"]), st.sampled_from("abc"), st.booleans())
+
+
+def small_table(scans):
+    table = pandas.DataFrame(scans, columns=["group", "split", "label", "label_conflict"])
+    return table.assign(group="g" + table["group"].astype(str), path=[f"{number:03d}" for number in range(len(table))])
+
+
+def groups_to_train(table):
+    """How many groups of each class the patient protocol leaves in Training."""
+    in_testing = table["group"].isin(table.loc[table["split"] == "testing", "group"])
+    return table[~in_testing & ~table["label_conflict"]].groupby("label")["group"].nunique()
+
+
+@hypothesis_settings(deadline=None, max_examples=60)
+@given(scans=st.lists(scan, min_size=1, max_size=80), wanted=st.integers(1, 80), seed=st.integers(0, 9))
+def test_a_part_keeps_groups_whole_and_every_class_in_both_splits(scans, wanted, seed):
+    table = small_table(scans)
+    part = splits.stratified_part(table, wanted, seed)
+    assert set(part["path"]) == set(table.loc[table["group"].isin(part["group"]), "path"])
+    in_testing = table["group"].isin(table.loc[table["split"] == "testing", "group"])
+    usable = table[~table["label_conflict"] & (in_testing == (table["split"] == "testing"))]
+    assert set(zip(part["split"], part["label"])) >= set(zip(usable["split"], usable["label"]))
+    assert len(part) == len(table) or len(table) > wanted
+    enough = groups_to_train(table).clip(upper=5)
+    assert (groups_to_train(part).reindex(enough.index, fill_value=0) >= enough).all()
+    shuffled = table.sample(frac=1, random_state=seed)
+    pandas.testing.assert_frame_equal(splits.stratified_part(shuffled, wanted, seed), part)
+
+
+@pytest.mark.parametrize("wanted", [400, 800, 1600])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_part_of_the_published_scans_is_like_the_whole(wanted, seed):
+    table = pandas.read_csv(config.DATA_DIR / "image_groups.csv")
+    part = splits.stratified_part(table, wanted, seed)
+    assert len(part) == pytest.approx(wanted, rel=0.2)
+    shares = [frame.groupby("label").size() / len(frame) for frame in (table, part)]
+    assert (shares[0] - shares[1]).abs().max() < 0.08
+    assert (part.groupby(["split", "label"]).size() >= 5).all()
+    assert (groups_to_train(part) >= 5).all()
+    assert not part.equals(splits.stratified_part(table, wanted, seed + 1))

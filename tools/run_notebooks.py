@@ -1,6 +1,7 @@
 """Execute the notebooks top to bottom, in order, and render them as pages: what `make run` and `make results` call."""
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -12,8 +13,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
+from braintumor import config, splits
+
 ROOT = Path(__file__).resolve().parents[1]
-SCANS, EPOCHS, SIZE = 1941, 20, 128  # of the preset cpu-scratch under the patient protocol, for the time estimate
 
 
 class LiveClient(NotebookClient):
@@ -25,17 +27,17 @@ class LiveClient(NotebookClient):
         return super().output(outs, msg, display_id, cell_index)
 
 
-def execute(source: Path, folder: Path, pages: Path) -> None:
+def execute(source: Path, folder: Path, pages: Path, environment: dict) -> None:
     """Run one notebook and write it and its page; a notebook that fails leaves what was there before.
 
     Raises CellExecutionError with the notebook's own error.
     """
     notebook = nbformat.read(source, as_version=4)
-    client = LiveClient(notebook, timeout=None, kernel_name="python3", record_timing=False,
+    client = LiveClient(notebook, timeout=None, kernel_name="python3", record_timing=False, coalesce_streams=True,
                         resources={"metadata": {"path": str(source.parent)}})  # fmt: skip
     pages.mkdir(parents=True, exist_ok=True)
     with open(pages / "kernel.log", "w") as log:  # what libraries write past the notebook
-        client.execute(stderr=log)
+        client.execute(stderr=log, env=os.environ | environment)
     notebook.metadata.pop("widgets", None)
     write(folder / source.name, nbformat.writes(notebook) + "\n")
     page, _ = HTMLExporter().from_notebook_node(notebook)
@@ -58,12 +60,14 @@ def result_table(results: Path) -> str:
 
 
 def whole_study_minutes(results: Path) -> float:
-    """About how long all scans would take here, from the time an epoch of the quick run took per scan and pixel."""
-    seconds = 0.0
+    """About how long `make results` would take here, from the quick run's seconds an epoch, per scan and pixel."""
+    whole = config.settings_from("cpu-scratch", seed=0)
+    table = splits.assign_subsets(pandas.read_csv(config.DATA_DIR / "image_groups.csv"), whole.protocol, whole.seed)
+    scans, seconds = (table["subset"] == "train").sum(), 0.0
     for folder in results.glob("*/history.csv"):
-        facts = pandas.read_json(folder.with_name("settings.json"), typ="series")
-        share = SCANS / facts["subsets"]["train"] * (SIZE / facts["image_size"]) ** 2
-        seconds += pandas.read_csv(folder)["seconds"].median() * share * EPOCHS
+        facts = json.loads(folder.with_name("settings.json").read_text())
+        share = scans / facts["subsets"]["train"] * (whole.image_size / facts["image_size"]) ** 2
+        seconds += pandas.read_csv(folder)["seconds"].median() * share * whole.epochs
     return seconds / 60
 
 
@@ -73,12 +77,12 @@ def main() -> None:
     parser.add_argument("--into", required=True, type=Path, help="folder for the executed notebooks")
     arguments = parser.parse_args()
     quick, into, pages = arguments.preset == "sample", ROOT / arguments.into, ROOT / "build" / "run"
-    os.environ |= {"BRAINTUMOR_PRESET": arguments.preset, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    kernels = {"BRAINTUMOR_PRESET": arguments.preset, "TF_CPP_MIN_LOG_LEVEL": "3"}
     for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         print(f"{source.stem:20s} running ...", flush=True)
         started = time.perf_counter()
         try:
-            execute(source, into, pages)
+            execute(source, into, pages, kernels)
         except CellExecutionError as error:
             sys.exit(f"{source.stem:20s} stopped: {error.evalue}")
         except DeadKernelError:

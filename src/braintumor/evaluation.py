@@ -19,16 +19,15 @@ from .training import replace_file, run_name
 REPLICATES = 2000  # of the bootstrap
 
 
-def predict(model: keras.Model, table: pandas.DataFrame, root: Path, settings: Settings) -> pandas.DataFrame:
-    """The rows of the scan table with ``p_<label>`` (softmax, float in [0, 1]) and ``predicted`` added."""
-    labels = sorted(table["label"].unique())
-    images = load_images(table, root, settings.image_size)[..., None].astype("float32") / 255
+def predict(model: keras.Model, table: pandas.DataFrame, subset: str, root: Path, settings: Settings):
+    """The rows of a subset with ``p_<label>`` for every label of the whole table (softmax) and ``predicted`` added."""
+    labels, rows = sorted(table["label"].unique()), table[table["subset"] == subset]
     if model.output_shape[-1] != len(labels):
         raise ValueError(f"The model knows {model.output_shape[-1]} classes, these scans have {len(labels)}.")
+    images = load_images(rows, root, settings.image_size)[..., None].astype("float32") / 255
     probabilities = model.predict(images, batch_size=settings.batch_size, verbose=0)
-    predictions = table.copy()
-    predictions[[f"p_{label}" for label in labels]] = probabilities
-    return predictions.assign(predicted=[labels[best] for best in probabilities.argmax(axis=1)])
+    columns = pandas.DataFrame(probabilities, rows.index, [f"p_{label}" for label in labels])
+    return rows.join(columns).assign(predicted=[labels[best] for best in probabilities.argmax(axis=1)])
 
 
 def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:
@@ -36,10 +35,8 @@ def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) 
 
     ``data`` is the report of ``dataset.verify``, ``table`` has subsets, ``more`` (say, the model) is added.
     """
-    facts = dataclasses.asdict(settings) | {
-        "weights": Path(settings.weights).name,
-        "precision": choose_precision(settings.precision),
-    }
+    precision, weights = choose_precision(settings.precision), Path(settings.weights).name
+    facts = dataclasses.asdict(settings) | {"weights": weights, "precision": precision}
     backend = keras.backend.backend()
     excluded = table.loc[table["subset"] == "excluded", "excluded_because"]
     return {
@@ -181,7 +178,7 @@ def judge_on_testing(settings: Settings, model: str) -> dict:
     best = BUILD_DIR / "models" / facts["checkpoints"] / "best.keras"
     if not best.exists():
         raise FileNotFoundError(f"The trained model of '{run['folder'].name}' is gone: run its notebook again.")
-    test = predict(keras.saving.load_model(best), table[table["subset"] == "test"], root, settings)
+    test = predict(keras.saving.load_model(best), table, "test", root, settings)
     write_table(pandas.concat([run["predictions"], test], ignore_index=True), run["folder"] / "predictions.csv")
     return read_run(settings, model)
 

@@ -137,29 +137,3 @@ def augmentation_preview(original, augmented, *, label, note) -> Figure:
         _show_scan(axes, image, 1)
         axes.set_title(f"augmented, {i}" if i else "as it is", size=10, weight="normal" if i else "bold")
     return figure
-
-
-def brightness(table, *, note) -> Figure:
-    """Distributions of ``mean_intensity`` (0-255), a panel a class: Training upwards, Testing downwards."""
-    colours, bins = class_colours(table["label"]), numpy.arange(0, 261, 10)
-    medians = table.groupby(["label", "split"])["mean_intensity"].median().unstack()
-    most = (medians["testing"] - medians["training"]).abs().idxmax()
-    title = "The folders differ in brightness, most in {}: median {training:.0f} in Training, {testing:.0f} in Testing"
-    title = title.format(display_name(most), **medians.loc[most])
-    rows = -(-len(colours) // 2)
-    figure, panels = base_figure(title, note, 2.1 * rows + 0.4, rows, 2, sharex=True, sharey=True)
-    for axes, (label, colour) in zip(panels, colours.items(), strict=False):
-        for split, values in table[table["label"] == label].groupby("split")["mean_intensity"]:
-            sign = 1 if split == "training" else -1
-            axes.stairs(sign * numpy.histogram(values, bins)[0] / len(values), bins, fill=True, color=colour)
-            axes.plot([values.median()] * 2, [0, sign * 0.1], color=INK)
-            text = f"{split.capitalize()}: n = {len(values)}\nmedian {values.median():.0f}"
-            axes.text(0.99, 0.5 + sign * 0.3, text, size=SMALL, ha="right", va="center", transform=axes.transAxes)
-        axes.axhline(0, color="white", linewidth=2)
-        axes.set_title(display_name(label), size=10, weight="bold")
-        axes.set(xlabel="mean intensity (grey level, 0 to 255)", ylabel="share of scans")
-        axes.yaxis.set_major_formatter(percent)
-        axes.label_outer()
-    bound = max(numpy.abs(panels[0].get_ylim()))
-    panels[0].set(xlim=(0, table["mean_intensity"].max() * 1.4), ylim=(-bound, bound))
-    return figure

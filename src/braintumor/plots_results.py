@@ -122,16 +122,3 @@ def accuracy_comparison(metrics, original, *, note, baseline=None) -> Figure:
         rows.append(("no network", "always the largest class", GREY, baseline, *unknown))
     title = f"Accuracy, {' → '.join(metrics['subset'].unique())}: {'; '.join(falls)}"
     return _dots(title, note, rows, "accuracy (share of scans)", LEAKY)
-
-
-def recall_by_class(metrics, *, subset, note) -> Figure:
-    """Share of each class's scans that is recognised, with ``recall_<label>_low`` to ``recall_<label>_high``."""
-    metrics, rows = _named_runs(_of_subset(metrics, subset)), []
-    recalls = metrics.filter(regex="^recall_.*(?<!_low)(?<!_high)$").dropna(axis=1, how="all").sort_index(axis=1)
-    for recall in recalls:
-        columns = ["run", "colour", recall, f"{recall}_low", f"{recall}_high"]
-        rows += [(recall.removeprefix("recall_"), *row) for row in metrics[columns].values]
-    hardest = recalls.mean().idxmin()
-    found = ", ".join(f"{percent(share)} by {run}" for share, run in zip(recalls[hardest], metrics["run"], strict=True))
-    title = f"Hardest class on {subset} scans: {display_name(hardest.removeprefix('recall_'))}, recognised in {found}"
-    return _dots(title, note, rows, "recall (share of the class's scans that is recognised)")

@@ -11,12 +11,23 @@ from .config import Settings
 FOLDS = 5  # one of them, 20 %, is held out for validation
 
 
-def load_study(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
-    """The data folder, the table of the scans the settings ask for with their subsets, and the report on the data."""
+def load_scans(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
+    """The data folder, the table of all its scans, and the report on them, which is also printed.
+
+    Raises ValueError where there are only phantoms and the preset's results would stand among the real ones.
+    """
     root = dataset.locate_data()
     table = dataset.scan_table(root)
     report = dataset.verify(root, table)
     print(dataset.describe(report))
+    if report["status"] == "phantoms" and settings.preset != "sample":
+        raise ValueError(f"The preset '{settings.preset}' is for real scans: set BRAINTUMOR_DATA or use 'sample'.")
+    return root, table, report
+
+
+def load_study(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
+    """As ``load_scans``, but only the scans that the settings ask for, with their subsets."""
+    root, table, report = load_scans(settings)
     part = stratified_part(table, settings.max_scans, settings.seed)
     return root, assign_subsets(part, settings.protocol, settings.seed), report
 
@@ -96,36 +107,19 @@ def leakage(table: pandas.DataFrame) -> dict:
 def stratified_part(table: pandas.DataFrame, scans: int | None, seed: int) -> pandas.DataFrame:
     """About ``scans`` scans for quick runs, sorted by path: whole groups, every class in its proportion.
 
-    Groups that occur in Testing and the others are drawn apart, so both folders keep their share. Every class
-    keeps a scan in each split and, if it had them, five groups to train on, even if the part gets larger by that.
-    The same for any order of rows.
+    Drawn from what the patient protocol can use, with at least five groups (where there are as many) of each class
+    in each folder, even if the part gets larger by that. The same for any order of rows; None gives all scans.
     """
     table = table.sort_values("path", ignore_index=True)
     if scans is None or len(table) <= scans:
         return table
-    in_testing = table["group"].isin(table.loc[table["split"] == "testing", "group"])
-    judged = table[in_testing == (table["split"] == "testing")]  # a group has the label of its first such scan
-    groups = judged.groupby("group").agg(label=("label", "first"), split=("split", "first"))
-    groups = groups.assign(size=table["group"].value_counts()).sample(frac=1, random_state=seed)
+    testing = table["split"] == "testing"
+    usable = ~table["label_conflict"] & (testing == table["group"].isin(table.loc[testing, "group"]))
+    order = pandas.Series(sorted(set(table["group"]))).sample(frac=1, random_state=seed)
     chosen = set()
-    for _, stratum in groups.groupby(["split", "label"]):
-        chosen |= _fill(stratum["size"], scans * stratum["size"].sum() / len(table))
-    small_first = groups["size"].sort_values(kind="stable").index
-    to_train = table[(table["split"] == "training") & ~in_testing & ~table["label_conflict"]]
-    needs = [(1, rows) for _, rows in table.groupby(["split", "label"])]
-    needs += [(FOLDS, rows) for _, rows in to_train.groupby("label")]
-    for least, rows in needs:
-        candidates = small_first[small_first.isin(rows["group"])]
-        lacking = least - candidates.isin(chosen).sum()
-        chosen |= set(candidates[~candidates.isin(chosen)][: max(lacking, 0)])
+    for _, rows in table[usable].groupby(["split", "label"]):
+        sizes = rows["group"].value_counts().reindex(order).dropna()
+        keep = sizes.cumsum() - sizes / 2 <= len(rows) * scans / len(table)
+        keep.iloc[:FOLDS] = True
+        chosen |= set(sizes.index[keep])
     return table[table["group"].isin(chosen)].reset_index(drop=True)
-
-
-def _fill(sizes, quota):
-    """Groups that make up about ``quota`` scans: in the order given, but large ones only if the others do not do."""
-    large = sizes > quota / (FOLDS + 1)
-    taken, names = 0, set()
-    for name, size in pandas.concat([sizes[~large], sizes[large].sort_values(kind="stable")]).items():
-        if taken + size / 2 <= quota:
-            taken, names = taken + size, names | {name}
-    return names

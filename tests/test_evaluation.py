@@ -1,0 +1,411 @@
+"""How good, how sure?"""
+
+import getpass
+import json
+import math
+import shutil
+
+import keras
+import numpy
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from sklearn import metrics
+
+from braintumor import dataset, evaluation, generators, splits, training
+
+LABELS = ["a", "b", "c"]
+FACTS = dict(model="vgg16", recipe="transfer", protocol="patient", weights="imagenet", image_size=32, seed=0)
+
+
+def predictions_of(truth, probabilities, groups=None, labels=LABELS, subset="validation"):
+    """A predictions table from class indices, probabilities and groups (None: every scan is its own)."""
+    table = pandas.DataFrame(numpy.asarray(probabilities, float), columns=[f"p_{label}" for label in labels])
+    groups = range(len(table)) if groups is None else groups
+    return table.assign(
+        path=[f"{number:04d}" for number in range(len(table))],
+        label=[labels[index] for index in truth],
+        predicted=[labels[best] for best in numpy.argmax(probabilities, axis=1)],
+        group=[f"g{group}" for group in groups],
+        subset=subset,
+    )
+
+
+def at_random(scans, seed=0, classes=3):
+    """Random truth and better than random probabilities."""
+    draw = numpy.random.default_rng(seed)
+    truth = numpy.concatenate([numpy.arange(classes), draw.integers(0, classes, scans)])  # no class without scans
+    return truth, draw.dirichlet(numpy.ones(classes), len(truth)) * 0.6 + 0.4 * numpy.eye(classes)[
+        numpy.where(draw.random(len(truth)) < 0.5, truth, draw.integers(0, classes, len(truth)))
+    ]
+
+
+def row_of(*args, **more):
+    return evaluation.metrics_row(FACTS, predictions_of(*args, **more), "validation")
+
+
+# --- a row of metrics.csv ---
+
+
+@hypothesis_settings(deadline=None, max_examples=15)
+@given(scans=st.integers(2, 60), classes=st.integers(3, 5), seed=st.integers(0, 2**32 - 1))
+def test_scores_agree_with_scikit_learn(scans, classes, seed):
+    truth, probabilities = at_random(scans, seed, classes)
+    labels = list("abcde"[:classes])
+    row = row_of(truth, probabilities, labels=labels)
+    predicted = probabilities.argmax(axis=1)
+    assert row["n"] == row["groups"] == len(truth)
+    assert row["accuracy"] == pytest.approx(metrics.accuracy_score(truth, predicted))
+    assert row["macro_f1"] == pytest.approx(metrics.f1_score(truth, predicted, average="macro"))
+    assert row["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
+    assert row["auroc"] == pytest.approx(metrics.roc_auc_score(truth, probabilities, multi_class="ovr"))
+    recalls = metrics.recall_score(truth, predicted, average=None)
+    assert [row[f"recall_{label}"] for label in labels] == pytest.approx(recalls)
+
+
+def test_scores_by_hand():
+    #          right           right           b taken for a    right
+    p = [[0.8, 0.1, 0.1], [0.6, 0.2, 0.2], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8]]
+    row = row_of([0, 0, 1, 2], p)
+    assert row["accuracy"] == 0.75
+    assert [row["recall_a"], row["recall_b"], row["recall_c"]] == [1, 0, 1]
+    assert row["balanced_accuracy"] == pytest.approx(2 / 3)
+    assert row["macro_f1"] == pytest.approx((0.8 + 0 + 1) / 3)  # a: precision 2/3, recall 1
+    assert row["brier"] == pytest.approx((0.06 + 0.24 + 0.62 + 0.06) / 4)
+    assert row["ece"] == pytest.approx((2 * 0.2 + 0.4 + 0.5) / 4)  # both of 0.8 share a bin
+
+
+def test_perfect_predictions_are_perfect_in_every_way():
+    row = row_of([0, 1, 2, 0], numpy.eye(3)[[0, 1, 2, 0]])
+    for name in ("accuracy", "macro_f1", "balanced_accuracy", "auroc", "recall_a", "recall_b", "recall_c"):
+        assert row[name] == 1
+    assert row["ece"] == row["brier"] == 0
+    assert row["accuracy_low"] == row["accuracy_high"] == 1
+
+
+def test_a_class_without_scans_has_no_recall_and_no_auroc():
+    row = row_of([0, 1, 0], [[0.7, 0.2, 0.1], [0.2, 0.1, 0.7], [0.6, 0.3, 0.1]])
+    assert math.isnan(row["recall_c"]) and math.isnan(row["auroc"])
+    assert row["balanced_accuracy"] == 0.5
+    assert row["macro_f1"] == pytest.approx((1 + 0) / 2)
+
+
+def test_a_row_names_the_run_and_holds_every_promised_column():
+    row = row_of(*at_random(10))
+    assert {key: row[key] for key in FACTS} == FACTS and row["subset"] == "validation"
+    recalls = [f"recall_{label}{end}" for label in LABELS for end in ("", "_low", "_high")]
+    scores = [f"{name}{end}" for name in ("accuracy", "macro_f1") for end in ("", "_low", "_high")]
+    assert list(row) == [
+        *FACTS,
+        "subset",
+        "n",
+        "groups",
+        *scores,
+        "balanced_accuracy",
+        "auroc",
+        "ece",
+        "brier",
+        *recalls,
+    ]
+
+
+def test_only_the_subset_asked_for_counts():
+    good, bad = predictions_of([0, 1, 2], numpy.eye(3)), predictions_of([0, 1, 2], numpy.eye(3)[[1, 2, 0]])
+    both = pandas.concat([good, bad.assign(subset="test")])
+    assert evaluation.metrics_row(FACTS, both, "validation")["accuracy"] == 1
+    assert evaluation.metrics_row(FACTS, both, "test")["accuracy"] == 0
+
+
+def test_a_subset_that_was_not_predicted_is_an_error():
+    with pytest.raises(ValueError, match="No scan of the subset 'test' was predicted by vgg16"):
+        evaluation.metrics_row(FACTS, predictions_of(*at_random(5)), "test")
+
+
+# --- calibration ---
+
+
+def two_classes(confidence):
+    return numpy.column_stack([confidence, 1 - confidence])
+
+
+def test_a_network_that_is_right_as_often_as_it_says_is_calibrated():
+    truth = numpy.eye(2)[[0] * 7 + [1] * 3]
+    assert evaluation.expected_calibration_error(truth, two_classes(numpy.full(10, 0.7))) == pytest.approx(0)
+
+
+def test_a_network_that_is_always_sure_and_half_right_is_half_wrong_about_itself():
+    truth = numpy.eye(2)[[0, 1] * 20]
+    assert evaluation.expected_calibration_error(truth, two_classes(numpy.ones(40))) == pytest.approx(0.5)
+
+
+@given(confidence=st.lists(st.floats(0.5, 1), min_size=1, max_size=30), seed=st.integers(0, 99))
+def test_the_calibration_error_is_the_textbook_sum_over_bins(confidence, seed):
+    confidence = numpy.array(confidence)
+    truth = numpy.eye(2)[numpy.random.default_rng(seed).integers(0, 2, len(confidence))]
+    which = numpy.minimum((confidence * 15).astype(int), 14)
+    gaps = [
+        (which == bin).mean() * abs(truth[which == bin, 0].mean() - confidence[which == bin].mean())
+        for bin in set(which)
+    ]
+    assert evaluation.expected_calibration_error(truth, two_classes(confidence)) == pytest.approx(sum(gaps))
+
+
+# --- intervals ---
+
+
+def width(row, name="accuracy"):
+    return row[f"{name}_high"] - row[f"{name}_low"]
+
+
+def test_the_interval_holds_the_score():
+    row = row_of(*at_random(100))
+    for name in ("accuracy", "macro_f1", "recall_a", "recall_b", "recall_c"):
+        assert 0 <= row[f"{name}_low"] <= row[name] <= row[f"{name}_high"] <= 1
+
+
+def test_the_interval_of_independent_scans_is_the_binomial_one():
+    truth, probabilities = at_random(400)
+    row = row_of(truth, probabilities)
+    expected = 2 * 1.96 * math.sqrt(row["accuracy"] * (1 - row["accuracy"]) / row["n"])
+    assert width(row) == pytest.approx(expected, rel=0.1)
+
+
+def test_copies_of_a_scan_make_nobody_surer():
+    truth, probabilities = (numpy.repeat(each, 4, axis=0) for each in at_random(60))
+    patients = numpy.repeat(range(63), 4)
+    alone, once = row_of(truth, probabilities), row_of(truth[::4], probabilities[::4])
+    grouped = row_of(truth, probabilities, groups=patients)
+    assert grouped["accuracy"] == alone["accuracy"]
+    assert width(grouped) > 1.5 * width(alone)
+    assert width(grouped) == pytest.approx(width(once))
+
+
+def test_the_same_predictions_have_the_same_interval_in_any_order():
+    table = predictions_of(*at_random(50), groups=numpy.arange(53) // 2)
+    shuffled = table.sample(frac=1, random_state=0)
+    one, other = (evaluation.metrics_row(FACTS, each, "validation") for each in (table, shuffled))
+    assert one == pytest.approx(other, abs=1e-12)
+
+
+# --- predicting ---
+
+
+class Told(keras.layers.Layer):
+    """Stands in for a network: glioma by brightness, the rest in equal parts."""
+
+    def call(self, scans):
+        first = keras.ops.mean(scans, axis=(1, 2, 3))
+        return keras.ops.stack([first, *[(1 - first) / 3] * 3], axis=1)
+
+
+@pytest.fixture(scope="module")
+def network():
+    inputs = keras.Input((32, 32, 1))
+    return keras.Model(inputs, Told()(inputs))
+
+
+@pytest.fixture
+def few_scans(few_phantoms):
+    root, table = few_phantoms
+    return root, splits.assign_subsets(table, "original", 0)
+
+
+def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, quick):
+    root, table = few_scans
+    scans = table[table["subset"] == "test"]
+    predictions = evaluation.predict(network, scans, root, quick())
+    pandas.testing.assert_frame_equal(predictions[scans.columns], scans)
+    names = ["p_glioma", "p_meningioma", "p_no_tumor", "p_pituitary"]
+    assert list(predictions.columns) == [*scans.columns, *names, "predicted"]
+    brightness = generators.load_images(scans, root, 32).mean(axis=(1, 2)) / 255
+    numpy.testing.assert_allclose(predictions["p_glioma"], brightness, rtol=1e-5)
+    best = predictions[names].idxmax(axis=1).str.removeprefix("p_")
+    assert (predictions["predicted"] == best).all()
+
+
+def test_a_network_for_other_classes_is_refused(network, few_scans, quick):
+    root, table = few_scans
+    with pytest.raises(ValueError, match="The model knows 4 classes, these scans have 3"):
+        evaluation.predict(network, table[table["label"] != "glioma"], root, quick())
+
+
+# --- provenance ---
+
+REPORT = dict(name="phantoms", status="phantoms", scans=48, verified=48, expected=48)
+
+
+def test_provenance_says_what_a_result_rests_on(few_scans, quick):
+    facts = evaluation.provenance(quick(), REPORT, few_scans[1], model="vgg16")
+    assert facts["data"] == "phantoms" and facts["checksums"] == "phantoms 48/48" and facts["model"] == "vgg16"
+    assert facts["subsets"] == {"test": 16, "train": 28, "validation": 4} and facts["excluded"] == {}
+    assert {"protocol", "recipe", "weights", "image_size", "seed", "precision", "preset"} <= set(facts)
+    assert facts["backend"] == keras.backend.backend()
+    assert facts["versions"]["keras"] == keras.__version__
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_provenance_counts_what_was_excluded_by_reason(few_scans, quick):
+    table = few_scans[1]
+    table.loc[:2, ["subset", "excluded_because"]] = ["excluded", "label conflict"]
+    assert evaluation.provenance(quick(), REPORT, table)["excluded"] == {"label conflict": 3}
+
+
+def test_provenance_holds_no_path_and_no_user_name(few_scans, quick, monkeypatch):
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(variable, "somebody")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    settings = quick(weights="/home/somebody/weights/mine.weights.h5", precision="auto")
+    text = json.dumps(evaluation.provenance(settings, REPORT, few_scans[1]))
+    assert "mine.weights.h5" in text
+    assert "/" not in text.replace("48/48", "") and getpass.getuser() == "somebody"
+    assert "somebody" not in text
+    assert '"auto"' not in text  # but what it stood for
+
+
+# --- the files of a run ---
+
+
+@pytest.fixture
+def saved(build_folder, few_scans, quick):
+    """A run on phantoms with its validation predictions, saved: (settings, folder, history, predictions)."""
+    settings, table = quick(), few_scans[1]
+    validation = table[table["subset"] == "validation"].reset_index(drop=True)
+    names = [f"p_{label}" for label in sorted(table["label"].unique())]
+    predictions = validation.assign(**dict.fromkeys(names, 0.25), predicted="glioma")
+    history = pandas.DataFrame({"epoch": [1, 2], "phase": ["head", "fine_tune"], "loss": [1.25, 0.5]})
+    facts = evaluation.provenance(settings, REPORT, table, model="vgg16", checkpoints="vgg16-run")
+    folder = evaluation.save_run(settings, "vgg16", facts, history, predictions)
+    return settings, folder, history, predictions
+
+
+def test_what_was_saved_is_read_again(saved):
+    settings, folder, history, predictions = saved
+    run = evaluation.read_run(settings, "vgg16")
+    assert run["folder"] == folder and run["facts"]["checkpoints"] == "vgg16-run"
+    pandas.testing.assert_frame_equal(run["history"], history)
+    read = run["predictions"].assign(excluded_because="")  # empty cells come back as NaN
+    pandas.testing.assert_frame_equal(read, predictions)
+
+
+def test_a_quick_run_is_saved_apart_from_committed_results(saved, build_folder):
+    _, folder, _, _ = saved
+    assert folder == build_folder / "results/vgg16-transfer-original-32px-seed0"
+    assert sorted(file.name for file in folder.iterdir()) == ["history.csv", "predictions.csv", "settings.json"]
+
+
+@pytest.mark.parametrize("name", ["settings.json", "history.csv", "predictions.csv"])
+def test_a_missing_file_names_the_notebook_that_makes_it(saved, name):
+    settings, folder, _, _ = saved
+    (folder / name).unlink()
+    message = f"/{name}' is missing in results/: run notebook 03_train_vgg16 with the preset 'sample' first"
+    with pytest.raises(FileNotFoundError, match=message):
+        evaluation.read_run(settings, "vgg16")
+
+
+def test_a_missing_run_names_the_notebook_that_makes_it(saved):
+    with pytest.raises(FileNotFoundError, match="run notebook 04_train_resnet50 with the preset 'sample' first"):
+        evaluation.read_run(saved[0], "resnet50")
+
+
+def test_a_quick_run_that_fell_back_to_another_recipe_is_found(saved):
+    settings, folder, _, _ = saved
+    shutil.move(folder, folder.with_name("vgg16-scratch-original-32px-seed0"))
+    assert evaluation.read_run(settings, "vgg16")["folder"].name.startswith("vgg16-scratch")
+
+
+def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    file = tmp_path / "metrics.csv"
+    evaluation.write_table(pandas.DataFrame({"a": [1 / 3]}), file)
+
+    def half(self, temporary, **_):
+        temporary.write_text("a\n0.")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pandas.DataFrame, "to_csv", half)
+    with pytest.raises(OSError, match="no space"):
+        evaluation.write_table(pandas.DataFrame({"a": [2]}), file)
+    assert file.read_bytes() == b"a\n0.333333\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_figure_is_written_as_png(tmp_path):
+    evaluation.save_figure(Figure(), tmp_path / "figures/one.png")
+    assert (tmp_path / "figures/one.png").read_bytes().startswith(b"\x89PNG")
+    assert [each.name for each in (tmp_path / "figures").iterdir()] == ["one.png"]
+
+
+def test_all_metrics_are_computed_anew_from_the_files_of_the_runs(saved):
+    settings, folder, _, predictions = saved
+    test = predictions.assign(subset="test", path="Testing/" + predictions["path"])
+    evaluation.write_table(pandas.concat([predictions, test]), folder / "predictions.csv")
+    evaluation.write_all_metrics(folder.parent)
+    metrics_file = pandas.read_csv(folder.parent / "metrics.csv")
+    assert metrics_file[["model", "subset", "n", "accuracy"]].to_numpy().tolist() == [
+        ["vgg16", "validation", 4, 0.25],
+        ["vgg16", "test", 4, 0.25],
+    ]
+
+
+# --- the Testing folder ---
+
+
+@pytest.fixture
+def judging(saved, few_phantoms, build_folder, tiny, quick, monkeypatch):
+    """A saved run with its trained model, and the scans in place: (settings, file of the model, its calls)."""
+    monkeypatch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
+    best = build_folder / "models/vgg16-run/best.keras"
+    best.parent.mkdir(parents=True)
+    training.build_for(quick(), tiny, classes=4).save(best)
+    calls, predict = [], evaluation.predict
+
+    def counted(model, table, root, settings):
+        calls.append(table["path"].tolist())
+        return predict(model, table, root, settings)
+
+    monkeypatch.setattr(evaluation, "predict", counted)
+    return saved[0], best, calls
+
+
+def test_the_selected_model_is_judged_on_all_testing_scans(judging, few_scans):
+    settings, _, calls = judging
+    run = evaluation.judge_on_testing(settings, "vgg16")
+    expected = few_scans[1].loc[few_scans[1]["subset"] == "test", "path"].tolist()
+    assert calls == [expected]
+    assert run["predictions"]["subset"].value_counts().to_dict() == {"test": 16, "validation": 4}
+    assert run["predictions"].loc[run["predictions"]["subset"] == "test", "path"].tolist() == expected
+
+
+def test_testing_is_predicted_only_once_even_if_the_model_is_gone(judging):
+    settings, best, calls = judging
+    first = evaluation.judge_on_testing(settings, "vgg16")
+    best.unlink()
+    second = evaluation.judge_on_testing(settings, "vgg16")
+    assert len(calls) == 1
+    pandas.testing.assert_frame_equal(first["predictions"], second["predictions"])
+
+
+def test_the_validation_predictions_stay_as_they_were(judging, saved):
+    run = evaluation.judge_on_testing(judging[0], "vgg16")
+    validation = run["predictions"][run["predictions"]["subset"] == "validation"]
+    assert validation["p_glioma"].tolist() == saved[3]["p_glioma"].tolist()
+
+
+def test_other_scans_than_those_of_the_run_are_refused(judging, few_phantoms, tmp_path, monkeypatch):
+    settings, _, calls = judging
+    other = tmp_path / "other"
+    shutil.copytree(few_phantoms[0], other)
+    next(other.glob("Testing/glioma_tumor/*.jpg")).unlink()
+    monkeypatch.setattr(dataset, "locate_data", lambda: other)
+    with pytest.raises(ValueError, match=r"was trained on other scans \(phantoms 48/48\): train it again"):
+        evaluation.judge_on_testing(settings, "vgg16")
+    assert calls == []
+
+
+def test_without_the_trained_model_its_notebook_has_to_be_run_again(judging):
+    settings, best, _ = judging
+    best.unlink()
+    with pytest.raises(FileNotFoundError, match="The trained model of 'vgg16-.*' is gone: run its notebook again"):
+        evaluation.judge_on_testing(settings, "vgg16")

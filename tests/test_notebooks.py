@@ -1,0 +1,121 @@
+"""The notebooks: each runs top to bottom on the sample preset, and the committed ones are as CONTRIBUTING.md asks."""
+
+import getpass
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas
+import pytest
+
+from braintumor import phantoms
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The repository without results, and a small phantom data set, in an empty place."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("src", "notebooks", "tools"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (folder / "data").mkdir()
+    for name in ("pyproject.toml", "data/image_groups.csv", "data/original_history.csv"):
+        shutil.copy(ROOT / name, folder / name)
+    phantoms.write_phantoms(folder / "phantoms", scans=96, seed=0, size=96)
+    return folder
+
+
+def run_sample(folder, **environment):
+    command = [sys.executable, "tools/run_notebooks.py", "--preset", "sample", "--into", "build/run"]
+    environment = os.environ | {"PYTHONPATH": str(folder / "src")} | environment
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_all_notebooks_run_on_the_sample_preset_and_leave_results_only_in_build(copy):
+    done = run_sample(copy, BRAINTUMOR_DATA=str(copy / "phantoms"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(f"{notebook.stem:20s} done" in done.stdout for notebook in NOTEBOOKS)
+    assert "make results" in done.stdout and str(copy) not in done.stdout
+    metrics = pandas.read_csv(copy / "build" / "results" / "metrics.csv")
+    assert set(zip(metrics["model"], metrics["subset"])) == {
+        (model, subset) for model in ("vgg16", "resnet50") for subset in ("validation", "test")
+    }
+    assert not (copy / "results").exists()
+    for notebook in NOTEBOOKS:
+        assert (copy / "build" / "run" / f"{notebook.stem}.html").exists()
+        executed = nbformat.read(copy / "build" / "run" / notebook.name, as_version=4)
+        check_outputs(executed)
+        figures = [
+            output for cell in executed.cells for output in cell.get("outputs", []) if "image/png" in str(output)
+        ]
+        assert figures
+
+
+def test_a_failing_notebook_says_why_in_one_sentence_and_writes_nothing(copy, tmp_path):
+    done = run_sample(copy, BRAINTUMOR_DATA=str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert re.search(r"01_download +stopped: BRAINTUMOR_DATA is no folder; .*\.\n$", done.stderr)
+    assert not list(tmp_path.iterdir())
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def check_outputs(notebook):
+    """Executed top to bottom without errors, widgets, machine paths or user names."""
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert "widgets" not in notebook.metadata
+    outputs = json.dumps([cell.outputs for cell in cells])
+    assert '"output_type": "error"' not in outputs
+    words = re.sub(r'"image/png": "[^"]*"', "", outputs)
+    assert not re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\", words)
+    assert str(Path.home()) == "/" or f"{Path.home()}/" not in words
+    assert getpass.getuser() in ("root",) or getpass.getuser() not in words
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_committed_notebooks_are_executed_and_small(path):
+    notebook = nbformat.read(path, as_version=4)
+    check_outputs(notebook)
+    assert path.stat().st_size < 2_000_000
+    assert "PHANTOMS" not in json.dumps([cell.outputs for cell in code_cells(notebook)])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_have_the_form_that_contributing_describes(path):
+    notebook = nbformat.read(path, as_version=4)
+    cells, sources = notebook.cells, [cell.source for cell in code_cells(notebook)]
+    assert 10 <= len(cells) <= 20
+    assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and "colab-badge" in cells[0].source
+    assert all(word in cells[0].source for word in ("**Question.**", "**Reads**", "**Writes**", "**Takes**"))
+    assert "google.colab" in sources[0] and "from braintumor import" in sources[1] and "seed=" in sources[2]
+    assert all(len(source.splitlines()) <= 15 for source in sources)
+    assert not any(re.search(r"^\s*(def |class |!|%)", source, re.M) for source in sources)
+    assert cells[-1].source.startswith("**What we learned.**") and "**Limits.**" in cells[-1].source
+    assert all(cells[i - 1].cell_type == "markdown" for i in range(3, len(cells)) if cells[i].cell_type == "code")
+
+
+def test_the_training_notebooks_differ_in_one_constant():
+    ours, theirs = (
+        [cell.source for cell in code_cells(nbformat.read(ROOT / "notebooks" / name, as_version=4))]
+        for name in ("03_train_vgg16.ipynb", "04_train_resnet50.ipynb")
+    )
+    assert [cell.replace('MODEL = "vgg16"', 'MODEL = "resnet50"') for cell in ours] == theirs
+
+
+def test_the_readme_tells_exactly_what_the_result_files_say():
+    sys.path.insert(0, str(ROOT / "tools"))
+    import update_readme
+
+    section = update_readme.results_section(ROOT / "results", ROOT / "data" / "original_history.csv")
+    readme = (ROOT / "README.md").read_text()
+    assert update_readme.updated(readme, section) == readme
