@@ -1,6 +1,5 @@
 # Every target sets up what it needs in .venv; `make` alone prints this help.
 PYTHON ?= python3
-PRESET ?= cpu-scratch
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
@@ -10,14 +9,14 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/ready  ## the whole study on a small part of the scans (or on phantoms), in minutes, into build/run/
-	@$(BIN)/python tools/run_notebooks.py --preset sample --into build/run
+	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),sample) --into build/run
 
 results: .venv/ready  ## the whole study on all scans, into notebooks/ and results/ (PRESET=cpu-scratch, cpu or full)
-	@$(BIN)/python tools/run_notebooks.py --preset $(PRESET) --into notebooks
+	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),cpu-scratch) --into notebooks
 	@$(BIN)/python tools/update_readme.py
 
 test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, every notebook on phantoms, coverage
-	@$(BIN)/python -m pytest -q --cov
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov
 
 lint: .venv/ready-dev  ## style of code and notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

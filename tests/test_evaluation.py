@@ -86,6 +86,7 @@ def test_perfect_predictions_are_perfect_in_every_way():
     assert row["accuracy_low"] == row["accuracy_high"] == 1
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice")
 def test_a_class_without_scans_has_no_recall_and_no_auroc():
     row = row_of([0, 1, 0], [[0.7, 0.2, 0.1], [0.2, 0.1, 0.7], [0.6, 0.3, 0.1]])
     assert math.isnan(row["recall_c"]) and math.isnan(row["auroc"])
@@ -216,7 +217,7 @@ def few_scans(few_phantoms):
 def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, quick):
     root, table = few_scans
     scans = table[table["subset"] == "test"]
-    predictions = evaluation.predict(network, scans, root, quick())
+    predictions = evaluation.predict(network, table, "test", root, quick())
     pandas.testing.assert_frame_equal(predictions[scans.columns], scans)
     names = ["p_glioma", "p_meningioma", "p_no_tumor", "p_pituitary"]
     assert list(predictions.columns) == [*scans.columns, *names, "predicted"]
@@ -229,7 +230,14 @@ def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, q
 def test_a_network_for_other_classes_is_refused(network, few_scans, quick):
     root, table = few_scans
     with pytest.raises(ValueError, match="The model knows 4 classes, these scans have 3"):
-        evaluation.predict(network, table[table["label"] != "glioma"], root, quick())
+        evaluation.predict(network, table[table["label"] != "glioma"], "test", root, quick())
+
+
+def test_a_subset_without_scans_of_a_class_still_has_its_probability(network, few_scans, quick):
+    root, table = few_scans
+    table = table[(table["subset"] != "test") | (table["label"] == "glioma")]
+    predictions = evaluation.predict(network, table, "test", root, quick())
+    assert len(predictions) == 4 and "p_pituitary" in predictions
 
 
 # --- provenance ---
@@ -361,9 +369,10 @@ def judging(saved, few_phantoms, build_folder, tiny, quick, monkeypatch):
     training.build_for(quick(), tiny, classes=4).save(best)
     calls, predict = [], evaluation.predict
 
-    def counted(model, table, root, settings):
-        calls.append(table["path"].tolist())
-        return predict(model, table, root, settings)
+    def counted(model, table, subset, root, settings):
+        predictions = predict(model, table, subset, root, settings)
+        calls.append(predictions["path"].tolist())
+        return predictions
 
     monkeypatch.setattr(evaluation, "predict", counted)
     return saved[0], best, calls

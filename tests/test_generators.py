@@ -84,11 +84,11 @@ def test_another_seed_has_another_order():
     assert numbers(first).tolist() != numbers(second).tolist()
 
 
-def test_scans_of_one_batch_are_augmented_differently(noise):
-    sequence = ScanSequence(numpy.stack([noise] * 4), [0] * 4, classes=1, batch_size=4,
+def test_every_scan_of_an_epoch_is_augmented_differently(noise):
+    sequence = ScanSequence(numpy.stack([noise] * 8), [0] * 8, classes=1, batch_size=4,
                             augmentation=AUGMENTATION, seed=0)  # fmt: skip
-    images, _ = sequence[0]
-    assert len({image.tobytes() for image in images}) == 4
+    images, _ = epoch_of(sequence)
+    assert len({image.tobytes() for image in images}) == 8
 
 
 @pytest.mark.parametrize("augmentation", [AUGMENTATION, None])

@@ -236,6 +236,7 @@ def test_a_missing_weights_file_is_named(tmp_path, where):
         models.build_classifier("vgg16", **(BUILD | {"weights": str(tmp_path / where)}))
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
 def test_weights_of_another_network_are_refused(networks, tiny, tmp_path):
     networks["vgg16"].get_layer("backbone").save_weights(tmp_path / "vgg16.weights.h5")
     with pytest.raises(ValueError, match="^'vgg16.weights.h5' holds no tiny weights"):

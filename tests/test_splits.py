@@ -204,3 +204,9 @@ def test_a_part_of_the_published_scans_is_like_the_whole(wanted, seed):
     assert (part.groupby(["split", "label"]).size() >= 5).all()
     assert (groups_to_train(part) >= 5).all()
     assert not part.equals(splits.stratified_part(table, wanted, seed + 1))
+
+
+def test_phantoms_never_stand_among_real_results(few_phantoms, monkeypatch):
+    monkeypatch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
+    with pytest.raises(ValueError, match="The preset 'cpu' is for real scans: set BRAINTUMOR_DATA or use 'sample'"):
+        splits.load_scans(config.settings_from("cpu", seed=0))

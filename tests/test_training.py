@@ -65,13 +65,13 @@ def finished(tiny, quick, two_sequences, tmp_path_factory):
 
     def look(keeper, epoch, logs=None):
         original(keeper, epoch, logs | {"val_accuracy": [0.2, 0.6, 0.6][epoch]})
-        seen.append((training.read_history(folder), keeper.model.get_weights()))
+        seen.append((training.read_history(folder), keeper.model.get_weights(), keeper.train_scans.epoch))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.EpochKeeper, "on_epoch_end", look)
         history = run(quick(), tiny, two_sequences, folder)[1]
-    histories, weights = zip(*seen)
-    return SimpleNamespace(folder=folder, history=history, histories=histories, weights=weights)
+    histories, weights, epochs = zip(*seen)
+    return SimpleNamespace(folder=folder, history=history, histories=histories, weights=weights, epochs=epochs)
 
 
 # --- the plan ---
@@ -213,6 +213,10 @@ def test_going_on_shows_what_was_done(finished, tiny, quick, two_sequences, caps
 
 def test_the_history_is_on_disk_after_every_epoch(finished):
     assert [history["epoch"].tolist() for history in finished.histories] == [[1], [1, 2], [1, 2, 3]]
+
+
+def test_every_epoch_draws_its_own_order_and_augmentation(finished):
+    assert finished.epochs == (0, 1, 2)
 
 
 def test_a_row_of_the_history_says_everything_about_an_epoch(finished):

@@ -61,7 +61,7 @@ def result_table(results: Path) -> str:
 
 def whole_study_minutes(results: Path) -> float:
     """About how long `make results` would take here, from the quick run's seconds an epoch, per scan and pixel."""
-    whole = config.settings_from("cpu-scratch", seed=0)
+    whole = config.Settings(preset="cpu-scratch", seed=0, **config.PRESETS["cpu-scratch"])
     table = splits.assign_subsets(pandas.read_csv(config.DATA_DIR / "image_groups.csv"), whole.protocol, whole.seed)
     scans, seconds = (table["subset"] == "train").sum(), 0.0
     for folder in results.glob("*/history.csv"):
