@@ -17,6 +17,7 @@ from .splits import load_study
 from .training import replace_file, run_name
 
 REPLICATES = 2000  # of the bootstrap
+NOTEBOOKS = {"vgg16": "03_train_vgg16", "resnet50": "04_train_resnet50"}
 
 
 def predict(model: keras.Model, table: pandas.DataFrame, subset: str, root: Path, settings: Settings):
@@ -74,18 +75,17 @@ def save_figure(figure, file: Path) -> None:
 def read_run(settings: Settings, model: str) -> dict:
     """The files of a run as ``{"facts": dict, "history": table, "predictions": table, "folder": path}``.
 
-    The recipe may differ from the settings' (without ImageNet weights a quick run trains from scratch).
+    A quick run's recipe may differ from the settings' (without ImageNet weights it trains from scratch).
     Raises FileNotFoundError that names the notebook to run where a file is missing.
     """
     pattern = run_name(settings, model).replace(f"-{settings.recipe}-", "-*-")
     exact = settings.results_dir / run_name(settings, model)
-    folders = [exact] if exact.exists() else sorted(settings.results_dir.glob(pattern))
+    folders = [exact] if exact.exists() or settings.preset != "sample" else sorted(settings.results_dir.glob(pattern))
     for name in ("settings.json", "history.csv", "predictions.csv"):
         if not folders or not (folders[0] / name).exists():
-            number = {"vgg16": "03", "resnet50": "04"}.get(model, "03")
             raise FileNotFoundError(
-                f"'{pattern}/{name}' is missing in {settings.results_dir.name}/: run notebook "
-                f"{number}_train_{model} with the preset '{settings.preset}' first."
+                f"'{exact.name}/{name}' is missing in {settings.results_dir.name}/: run notebook "
+                f"{NOTEBOOKS.get(model, f'that trains {model}')} with the preset '{settings.preset}' first."
             )
     return _read_folder(folders[0])
 
@@ -173,7 +173,8 @@ def judge_on_testing(settings: Settings, model: str) -> dict:
         return run
     root, table, report = load_study(settings)
     facts = run["facts"]
-    if provenance(settings, report, table)["checksums"] != facts["checksums"]:
+    now = provenance(settings, report, table)
+    if any(now[key] != facts[key] for key in ("data", "checksums", "subsets")):
         raise ValueError(f"'{run['folder'].name}' was trained on other scans ({facts['checksums']}): train it again.")
     best = BUILD_DIR / "models" / facts["checkpoints"] / "best.keras"
     if not best.exists():
