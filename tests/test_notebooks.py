@@ -55,7 +55,7 @@ def test_all_notebooks_run_on_the_sample_preset_and_leave_results_only_in_build(
         figures = [
             output for cell in executed.cells for output in cell.get("outputs", []) if "image/png" in str(output)
         ]
-        assert figures
+        assert figures or notebook.stem == "01_download"
 
 
 def test_a_failing_notebook_says_why_in_one_sentence_and_writes_nothing(copy, tmp_path):

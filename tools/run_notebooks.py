@@ -37,7 +37,9 @@ def execute(source: Path, folder: Path, pages: Path, environment: dict) -> None:
                         resources={"metadata": {"path": str(source.parent)}})  # fmt: skip
     pages.mkdir(parents=True, exist_ok=True)
     with open(pages / "kernel.log", "w") as log:  # what libraries write past the notebook
-        client.execute(stderr=log, env=os.environ | environment)
+        client.execute(
+            stderr=log, env=os.environ | environment, extra_arguments=["--IPKernelApp.capture_fd_output=False"]
+        )
     notebook.metadata.pop("widgets", None)
     write(folder / source.name, nbformat.writes(notebook) + "\n")
     page, _ = HTMLExporter().from_notebook_node(notebook)

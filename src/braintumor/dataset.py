@@ -10,8 +10,8 @@ from . import download, phantoms
 from .config import BUILD_DIR, DATA_DIR, data_folder_from_environment
 
 BOX = ["box_x", "box_y", "box_w", "box_h"]
+_SPLITS = ("Testing", "Training")
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-_IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")  # and RIFF....WEBP
 _ADVICE = {
     "missing": "published but not here; copy or download the data set again",
     "changed": "not the bytes that were published; replace them to repeat the committed results",
@@ -22,42 +22,32 @@ _ADVICE = {
 def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
     """The folder that holds Training and Testing; one printed line says what became of each place tried.
 
-    In this order: ``BRAINTUMOR_DATA``, an earlier download, opendatasets, kagglehub, phantoms. Raises
-    FileNotFoundError for a folder that is named or downloaded but unusable.
+    In this order: ``BRAINTUMOR_DATA``, an earlier download, opendatasets, kagglehub, phantoms.
     """
     target = data_dir / download.DATASET.split("/")[1]
     named, earlier = data_folder_from_environment(), target if target.exists() else None
     for name, root in {"BRAINTUMOR_DATA": named, f"data/{target.name}": earlier}.items():
+        print(f"{name}: {'used' if root else 'none'}")
+        if root and not root.is_dir():
+            raise FileNotFoundError(f"{name} is no folder; name one that holds Training and Testing.")
         if root:
-            _check_layout(root, name)
-            print(f"{name}: used")
             return root
-        print(f"{name}: none")
-    if _download(target):
-        return target
-    print("PHANTOMS: no scans could be had, so everything below shows synthetic drawings, not patients.")
-    root = build_dir / "phantoms"
-    if not (root / phantoms.PHANTOM_TABLE).exists():
-        phantoms.write_phantoms(root, scans=400, seed=0)
-    return root
-
-
-def _download(target):
-    if not download.reachable(download.HOST):
-        print(f"opendatasets, kagglehub: no network ({download.HOST} does not answer)")
-        return False
     for downloader in ("opendatasets", "kagglehub"):
         print(f"{downloader}: about 90 MB ... ", end="", flush=True)
         try:
             login = {} if downloader == "kagglehub" else download.kaggle_credentials()
             if login is None:
                 raise ValueError("no Kaggle credentials found (such as ~/.kaggle/kaggle.json)")
-            download.fetch(target, known_scans(target, target.parent), downloader, login)
+            download.fetch(target, known_scans(target, data_dir), downloader, login)
             print("downloaded and verified")
-            return True
+            return target
         except (OSError, ValueError) as error:
             print(getattr(error, "strerror", None) or error)
-    return False
+    print("PHANTOMS: no scans could be had, so everything below shows synthetic drawings, not patients.")
+    root = build_dir / "phantoms"
+    if not (root / phantoms.PHANTOM_TABLE).exists():
+        phantoms.write_phantoms(root, scans=400, seed=0)
+    return root
 
 
 def known_scans(root: Path, data_dir: Path = DATA_DIR) -> pandas.DataFrame:
@@ -68,82 +58,57 @@ def known_scans(root: Path, data_dir: Path = DATA_DIR) -> pandas.DataFrame:
     raise FileNotFoundError("data/image_groups.csv is missing, so no scan can be verified; work in a git checkout.")
 
 
-def _check_layout(root, name):
-    lacking = [f"has no folder {split}" for split in ("Training", "Testing") if not (root / split).is_dir()]
-    if lacking:
-        problem = "is no folder" if not root.is_dir() else lacking[0] if any(root.iterdir()) else "is empty"
-        raise FileNotFoundError(f"{name} {problem}; name a folder that holds Training and Testing.")
-
-
 def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.DataFrame:
     """One row a scan, sorted by path: path, split, label, sha256, group, label_conflict, box_x, box_y, box_w, box_h.
 
-    A file has the group and box (pixels) of the row of ``reference`` (None: ``known_scans``) with the same bytes,
-    and the ``label_conflict`` of that with the same path, too. Otherwise the group is "file-" and 12 digits of
-    sha256, the box NaN; one file under two labels is a conflict. Raises FileNotFoundError or ValueError.
+    A file has the group, box (pixels) and conflict of the row of ``reference`` (None: ``known_scans``) with the same
+    bytes. Otherwise the group is "file-" and 12 digits of sha256, the box NaN. One file under two labels is a
+    conflict in any case. Raises ValueError where Training and Testing do not have the same classes.
     """
-    _check_layout(root, f"The data folder '{root.name}'")
     files = _image_files(root)
-    with ThreadPoolExecutor(8) as pool:
-        digests = list(pool.map(_digest, files))
-    if broken := [file.relative_to(root).as_posix() for file, digest in zip(files, digests) if not digest]:
-        raise ValueError(f"No image, whatever the name says: {_some(broken)}; delete or replace.")
     rows = [(file.relative_to(root).as_posix(), file.parts[-3].lower(), file.parts[-2]) for file in files]
-    table = pandas.DataFrame(rows, columns=["path", "split", "label"]).assign(sha256=digests)
+    table = pandas.DataFrame(rows, columns=["path", "split", "label"])
+    with ThreadPoolExecutor(8) as pool:
+        table["sha256"] = list(pool.map(lambda file: hashlib.sha256(file.read_bytes()).hexdigest(), files))
     table["label"] = table["label"].where(table["label"] == "no_tumor", table["label"].str.removesuffix("_tumor"))
     table = table.sort_values("path", ignore_index=True)
     known = known_scans(root) if reference is None else reference
-    known_groups = dict(zip(known["sha256"], known["group"]))
-    table["group"] = [known_groups.get(digest, f"file-{digest[:12]}") for digest in table["sha256"]]
-    conflicts = pandas.MultiIndex.from_frame(known.loc[known["label_conflict"], ["path", "sha256"]])
-    table["label_conflict"] = pandas.MultiIndex.from_frame(table[["path", "sha256"]]).isin(conflicts)
-    table["label_conflict"] |= table.groupby("sha256")["label"].transform("nunique") > 1
-    boxes = known.drop_duplicates("sha256").set_index("sha256")[BOX].astype(float)
-    table[BOX] = boxes.reindex(table["sha256"]).to_numpy()
-    return table
+    known = known.drop_duplicates("sha256").set_index("sha256").reindex(table["sha256"]).reset_index()
+    table["group"] = known["group"].fillna("file-" + table["sha256"].str[:12])
+    two_labels = table.groupby("sha256")["label"].transform("nunique") > 1
+    table["label_conflict"] = known["label_conflict"].eq(True) | two_labels
+    return table.join(known[BOX].astype(float))
 
 
 def _image_files(root):
-    folders = [folder for split in ("Testing", "Training") for folder in (root / split).iterdir()]
-    folders = [folder for folder in folders if folder.is_dir() and not folder.name.startswith((".", "__"))]
-    names = [folder.name for folder in folders]
-    if alone := sorted(name for name in names if names.count(name) == 1):
-        raise ValueError(f"Only one of Training and Testing has the class {_some(alone)}; give it a folder in both.")
-    files = []
-    for folder in folders:
-        found = [file for file in folder.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES and file.name[0] != "."]
-        if not found:
-            raise ValueError(f"{folder.parent.name}/{folder.name} holds no image; add some or delete the folder.")
-        files += found
-    if not files:
-        raise ValueError("Training and Testing hold no class folders; add one with images for each class.")
+    files = [file for split in _SPLITS for file in root.glob(f"{split}/[!._]*/[!.]*")]
+    files = [file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES]
+    testing, training = ({file.parent.name for file in files if file.parts[-3] == split} for split in _SPLITS)
+    if not files or testing != training:
+        alone = f"only one has {_some(sorted(testing ^ training))}" if files else "there are none"
+        raise ValueError(f"'{root.name}' needs images of the same classes in Training and Testing, but {alone}.")
     return files
-
-
-def _digest(file):
-    data = file.read_bytes()
-    is_image = data.startswith(_IMAGE_STARTS) or (data[:4], data[8:12]) == (b"RIFF", b"WEBP")
-    return hashlib.sha256(data).hexdigest() if is_image else None
 
 
 def verify(root: Path, table: pandas.DataFrame, reference: pandas.DataFrame | None = None) -> dict:
     """Compare a whole ``scan_table`` with ``reference`` (None: ``known_scans``) by path and sha256; reads no scan.
 
     Gives name, status (verified, incomplete, changed, unverified, phantoms), the numbers scans, verified and
-    expected, and the paths missing, changed and extra (none for phantoms and for another data set).
+    expected, and the paths missing, changed and extra.
     """
     known = known_scans(root) if reference is None else reference
     here, there = table.set_index("path")["sha256"], known.set_index("path")["sha256"]
     shared = here.index.intersection(there.index)
-    same = here[shared] == there[shared]
-    report = {"name": download.DATASET, "scans": len(table), "verified": int(same.sum()), "expected": len(known)}
-    report |= {"missing": sorted(there.index.difference(here.index)), "changed": sorted(shared[~same])}
-    report |= {"extra": sorted(here.index.difference(there.index))}
-    name = "phantoms" if (root / phantoms.PHANTOM_TABLE).exists() else "unverified data set"
-    if name == "phantoms" or len(shared) < len(table) / 2:
-        return report | {"name": name, "status": name.split()[0], "missing": [], "changed": [], "extra": []}
-    status = "changed" if report["changed"] or report["extra"] else "incomplete" if report["missing"] else "verified"
-    return report | {"status": status}
+    changed = sorted(shared[here[shared] != there[shared]])
+    missing, extra = sorted(there.index.difference(here.index)), sorted(here.index.difference(there.index))
+    status = "changed" if changed or extra else "incomplete" if missing else "verified"
+    report = {"name": download.DATASET, "status": status, "missing": missing, "changed": changed, "extra": extra}
+    report |= {"scans": len(table), "verified": len(shared) - len(changed), "expected": len(known)}
+    if (root / phantoms.PHANTOM_TABLE).exists():
+        return report | {"name": "phantoms", "status": "phantoms"}
+    if len(shared) < len(table) / 2:
+        return report | {"name": "unverified data set", "status": "unverified"}
+    return report
 
 
 def describe(report: dict) -> str:
@@ -152,8 +117,7 @@ def describe(report: dict) -> str:
         return f"{note(report)} ({report['scans']} scans)"
     if report["status"] == "unverified":
         return f"unverified data set: {report['scans']} scans; only copies of a file are kept together, not patients"
-    kinds = [kind for kind in _ADVICE if report[kind]]
-    lines = [f"{len(report[kind])} {kind} ({_ADVICE[kind]}): {_some(report[kind])}" for kind in kinds]
+    lines = [f"{len(found)} {kind} ({_ADVICE[kind]}): {_some(found)}" for kind in _ADVICE if (found := report[kind])]
     return "\n".join([f"verified {report['verified']}/{report['expected']}", *lines])
 
 

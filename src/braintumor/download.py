@@ -8,12 +8,11 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from site import getuserbase
-from subprocess import DEVNULL, Popen
+from subprocess import DEVNULL, Popen, TimeoutExpired
 from urllib import parse, request
 
 import pandas
@@ -33,10 +32,7 @@ except BaseException as error:
     raise SystemExit(1)"""
 _REASONS = {  # what the client says ("STATUS KIND: TEXT"), and what a person reads
     r"^40[13] |SystemExit": "Kaggle refused access; make a new token at https://www.kaggle.com/settings.",
-    r"^404 ": f"Kaggle has no data set {DATASET}; set BRAINTUMOR_DATA to a copy of your own.",
-    r"^(429|5\d\d) ": "Kaggle is too busy; try again in some minutes.",
     r"No module named '([\w.]+)'": r"the Python module \1 is missing; run pip install -r requirements.txt.",
-    r"Connection|Timeout|SSL|Proxy|ChunkedEncoding": "the connection to Kaggle broke; try again.",
     r"(?i)zip|zlib|corrupt|file size|archive": "the archive arrived damaged; try again.",
 }
 _OWN = "try again, or set BRAINTUMOR_DATA to a copy of your own."
@@ -59,10 +55,7 @@ def reachable(host: str, port: int = 443, seconds: float = 3.0) -> bool:
 
 
 def kaggle_credentials() -> dict[str, str] | None:
-    """Environment variables that log the Kaggle client in: a token, or user name and key; None where none is found.
-
-    Searched in order: environment, files, Colab's secrets. Raises ValueError for a kaggle.json without credentials.
-    """
+    """What logs the Kaggle client in, as environment variables; None if there is nothing, ValueError for a bad file."""
     found = _look_up(os.environ.get)
     for name in ("./kaggle.json", "~/.kaggle/access_token", "$KAGGLE_CONFIG_DIR/kaggle.json", "~/.kaggle/kaggle.json"):
         found = found or _from_file(name)
@@ -86,31 +79,29 @@ def _from_file(name):
         return {"KAGGLE_API_TOKEN": text} if text else None
     with suppress(ValueError, TypeError, KeyError):
         found = json.loads(text)
-        if found["username"] and found["key"]:
-            return {"KAGGLE_USERNAME": str(found["username"]), "KAGGLE_KEY": str(found["key"])}
+        return {"KAGGLE_USERNAME": found["username"], "KAGGLE_KEY": found["key"]}
     raise ValueError(f"{name} holds no Kaggle user name and key; get a new one at https://www.kaggle.com/settings.")
 
 
-def fetch(target: Path, expected: pandas.DataFrame, downloader: str, login: dict, stall_seconds: float = 60.0) -> bool:
-    """Download the scans to ``target``, a folder: complete or absent. False where it was there already.
+def fetch(target: Path, expected: pandas.DataFrame, downloader: str, login: dict, stall_seconds: float = 60.0):
+    """Download the scans to ``target``, a new folder: complete or absent.
 
     ``expected``: columns path and sha256 of what must arrive; ``downloader``: opendatasets or kagglehub; ``login``:
     see ``kaggle_credentials``, or empty. Raises ConnectionError, also after ``stall_seconds`` without new bytes.
     """
+    if not reachable(HOST):
+        raise ConnectionError(f"no network ({HOST} does not answer)")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as name:
-        if not target.exists():
-            _run(Path(name), downloader, login, stall_seconds)
-        root = next((path.parent for path in sorted(Path(name).rglob("Training"))), Path(name))
-        files = {path.relative_to(root).as_posix(): path for path in root.glob("*/*/*") if path.is_file()}
-        found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
-        wrong = [path for path, sha256 in zip(expected["path"], expected["sha256"]) if found.get(path) != sha256]
-        if target.exists():  # another process was faster
-            return False
+        _run(folder := Path(name), downloader, login, stall_seconds)
+        root = next((path.parent for path in sorted(folder.rglob("Training"))), folder)
+        found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.glob("*/*/*.jpg")}
+        pairs = zip(expected["path"], expected["sha256"])
+        wrong = [path for path, sha256 in pairs if hashlib.sha256(found.get(path, b"")).hexdigest() != sha256]
         if wrong:
             raise ConnectionError(f"{len(wrong)} of {len(expected)} scans arrived wrong, such as {wrong[0]}; {_OWN}")
-        root.rename(target)
-    return True
+        if not target.exists():  # else another process was faster
+            root.rename(target)
 
 
 def _run(folder, downloader, login, stall_seconds):
@@ -120,7 +111,6 @@ def _run(folder, downloader, login, stall_seconds):
     environment |= {"PYTHONUSERBASE": getuserbase(), "DISABLE_COLAB_CACHE": "1"}
     if downloader == "opendatasets":  # insists on a name and a key; given a token, the client behind it prefers that
         values = {name: login.get(f"KAGGLE_{name.upper()}", "unused") for name in ("username", "key")}
-        (folder / "kaggle.json").touch(0o600)
         (folder / "kaggle.json").write_text(json.dumps(values), encoding="utf-8")
     command = [sys.executable, "-P", "-c", _CHILD.format(call=_CALLS[downloader])]
     with Popen(command, cwd=folder, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL) as process:
@@ -132,19 +122,18 @@ def _run(folder, downloader, login, stall_seconds):
 
 def _watch(process, folder, login, stall_seconds):
     """Wait for the client, as long as its folder changes; raise ConnectionError with one sentence if it failed."""
-    size, since = -1, time.monotonic()
+    before, size = None, 0
     while process.poll() is None:
-        with suppress(OSError):  # files come and go
-            now = sum(path.stat().st_size for path in folder.rglob("*"))
-            size, since = (size, since) if now == size else (now, time.monotonic())
-        if time.monotonic() > since + stall_seconds:
+        if size == before:
             raise ConnectionError(f"nothing arrived for {stall_seconds:.0f} seconds; {_OWN}")
-        time.sleep(0.2)
+        with suppress(TimeoutExpired):
+            process.wait(stall_seconds)
+        with suppress(OSError):  # files come and go
+            before, size = size, sum(path.stat().st_size for path in folder.rglob("*"))
     if process.returncode:
-        said = "the client ended without a word"
-        with suppress(OSError, ValueError):
-            said = " ".join(json.loads((folder / "error.json").read_text(encoding="utf-8")).split())
+        report = folder / "error.json"
+        said = json.loads(report.read_text()) if report.exists() else "the client ended without a word"
         for secret in (str(folder), *login.values()):
             said = said.replace(secret, "***")
         reasons = (match.expand(reason) for pattern, reason in _REASONS.items() if (match := re.search(pattern, said)))
-        raise ConnectionError(next(reasons, f"{said[:200]}; {_OWN}"))
+        raise ConnectionError(next(reasons, f"{' '.join(said.split())[:200]}; {_OWN}"))

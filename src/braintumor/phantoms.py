@@ -20,15 +20,11 @@ COLUMNS = ["path", "sha256", "split", "label", "group", "box_x", "box_y", "box_w
 SLICES, TESTING_SHARE, MINIMUM_SCANS = 4, 0.2, 48  # at least three patients a class, one of them for testing
 GREY = dict(air=0.02, bone=0.06, fluid=0.12, oedema=0.26, grey=0.33, white=0.42, vessel=0.5, tumour=0.95, fat=0.5)
 FACE = """fat 0 2.6 -4.4 6.4 6.7 8, fat 0 -1.6 -10 6 5.8 10, fat 0 9.2 -4.7 1.5 1.6 1.8, grey 0 2.4 -4.4 6 6.3 7.4,
-    grey 0 -1.4 -10 5.5 5.1 9.5, fat 3.1 6.6 -3.1 1.9 2.5 1.6, bone 3.1 7.5 -3.1 1.3 1.25 1.25,
-    fluid 3.1 7.5 -3.1 1 1 1, air 3.1 5.6 -6 1.4 1.7 1.3, air 0 6.2 -5 1.4 2.6 1.8, vessel .8 5.8 -5.6 .6 2 .4,
-    vessel .7 5.9 -4.4 .5 1.8 .35, air 0 3.6 -4.4 1.3 1.1 .8, bone 0 5.4 -7.2 2.8 3 .25, white 0 4.6 -9.2 2.4 2.9 1.7,
-    air 0 1.9 -7.6 1 .5 2, air 0 1.3 -11 .8 .5 2.6, vessel 0 -.3 -10 1.2 .8 .7, vessel 0 -.3 -11.7 1.2 .8 .7"""
-BRAIN = """fluid 5.3 1.6 -.5 1.7 3 .2, fluid 3.6 1 0 .15 2.2 1.3, fluid 0 .3 -3.4 1.9 2.5 2.5,
-    white 0 -.2 1.2 1.3 3.7 2, fluid .85 -.2 1 .8 3.1 1.5, fluid 2.3 -3.6 .6 .6 1.7 .9, white 0 -.2 1.2 .12 3.1 1.5,
-    grey 1.7 1.4 .8 .75 1.5 1.4, grey 2.7 .2 .2 .75 1.9 1.1, grey 1.1 -1 .2 1 1.7 1, fluid 0 -.3 -.3 .2 1.4 1,
-    white 0 -1 -1.4 1.5 .9 1, white 0 -.8 -3.1 1.6 1.25 1.5, white 0 -1.8 -5.2 .8 .75 2, white 0 -2.3 -9.5 .5 .45 5,
-    fluid 0 -2.35 -3.3 .8 .4 1.2, vessel 0 .6 -3.2 .2 .2 1.2, vessel 1.3 2.2 -3 .3 .8 .3, vessel 0 2.3 -3 .5 .4 .2"""
+    grey 0 -1.4 -10 5.5 5.1 9.5, fat 3.1 6.6 -3.1 1.9 2.5 1.6, fluid 3.1 7.5 -3.1 1.2 1.2 1.2, air 0 6.2 -5 1.4 2.6 1.8,
+    bone 0 5.4 -7.2 2.8 3 .25, white 0 4.6 -9.2 2.4 2.9 1.7, air 0 1.6 -9.5 .9 .5 4"""
+BRAIN = """fluid 0 .3 -3.4 1.9 2.5 2.5, white 0 -.2 1.2 1.3 3.7 2, fluid .85 -.2 1 .8 3.1 1.5,
+    fluid 2.3 -3.6 .6 .6 1.7 .9, grey 1.7 1.4 .8 .75 1.5 1.4, grey 2.7 .2 .2 .75 1.9 1.1, grey 1.1 -1 .2 1 1.7 1,
+    white 0 -1 -1.4 1.5 .9 1, white 0 -.8 -3.1 1.6 1.25 1.5, white 0 -1.8 -5.2 .8 .75 2, white 0 -2.3 -9.5 .5 .45 5"""
 VAULT = np.float32([0, -0.3, 0.6, 6.8, 8.7, 6.8]).reshape(6, 1, 1)  # the cavity of the skull: centre, radii
 
 
@@ -36,8 +32,8 @@ def write_phantoms(root: Path, scans: int, seed: int, size: int = 256) -> pandas
     """Write ``scans`` grey 8-bit JPEG files of ``size`` x ``size`` px in the Kaggle folders, and return their table.
 
     A patient has four slices in one view, and is in Training (four fifths) or Testing; classes and views are balanced.
-    The table (also in ``phantoms.csv``) has a row a scan, sorted by path; boxes in pixels, NaN without a tumour. The
-    same seed gives the same bytes. ``root`` appears complete or not at all. Raises FileExistsError, ValueError.
+    The table (also in ``phantoms.csv``) is sorted by path; boxes are in pixels, NaN without a tumour. The same seed
+    gives the same bytes. ``root`` appears complete or not at all. Raises FileExistsError, ValueError.
     """
     root, patients, rows = Path(root), -(-scans // SLICES), []
     if scans < MINIMUM_SCANS:
@@ -74,11 +70,15 @@ def draw_patient(label: str, view: str, rng: np.random.Generator, size: int = 25
     grey = {tissue: value * rng.uniform(0.9, 1.1) for tissue, value in GREY.items()}
     kind = rng.choice([kind for kind in LABELS if kind != "no_tumor"]) if label == "no_tumor" else label
     axis, (centre, radius, lobe), scans = VIEWS.index(view), _place_tumour(kind, VIEWS.index(view), rng), []
+    down, right = (np.mgrid[:size, :size] - (size - 1) / 2) * pixel
+    plane = [(0.6 - right, -1.6 - down), (right, -1.6 - down), (right, -down)][axis]
     for step in np.linspace(-0.4, 0.4, SLICES):
-        points = _plane(axis, (centre[axis] + step * radius) * scale[axis], size, pixel, scale, phase[0], rng)
+        points = np.insert(plane, axis, (centre[axis] + step * radius) * scale[axis], axis=0)
+        points = np.float32((points + rng.normal(0, 0.08, (3, 1, 1))) / scale)  # the head moves a little
+        points[0] = np.copysign(np.maximum(np.abs(points[0]), 0.25 * (axis == 0)), points[0])  # thick slices: no falx
+        points += 0.12 * np.sin(0.6 * points[[1, 2, 0]] + phase[0])
         away = ((points - centre.reshape(3, 1, 1)) / radius).astype(np.float32)
-        push = np.float32(0.3 * radius) * np.exp(-((away / 1.5) ** 2).sum(0)) if label == "glioma" else 0
-        layers, depth = _draw_head(points - push * away, ventricle, phase)
+        layers, depth = _draw_head(points, ventricle, phase)
         more, mask = _draw_tumour(label, away, lobe, points, depth, phase)
         image = np.full((size, size), grey["air"], np.float32)
         for tissue, where in layers + more:
@@ -102,16 +102,6 @@ def _place_tumour(kind, axis, rng):
     return centre, rng.uniform(low, high), lobe
 
 
-def _plane(axis, position, size, pixel, scale, phase, rng):
-    """Head coordinates of a plane's pixels after a small motion of the head: float32 (3, size, size)."""
-    down, right = (np.mgrid[:size, :size] - (size - 1) / 2) * pixel
-    plane = np.insert([(0.6 - right, -1.6 - down), (right, -1.6 - down), (right, -down)][axis], axis, position, axis=0)
-    turn, shift = cv2.Rodrigues(rng.normal(0, 0.02, 3))[0], rng.normal(0, 0.08, (3, 1, 1))
-    points = np.float32((np.tensordot(turn, plane, 1) + shift) / scale)
-    points[0] = np.copysign(np.maximum(np.abs(points[0]), 0.25 * (axis == 0)), points[0])  # thick slices hide the falx
-    return points + 0.12 * np.sin(0.6 * points[[1, 2, 0]] + phase)
-
-
 def _radius(points, shape):
     """The distance from the centre of an ellipsoid (centre and radii in ``shape``): 1 on its surface."""
     return np.sqrt(sum(((p - c) / r) ** 2 for p, c, r in zip(points, shape[:3], shape[3:], strict=True)))
@@ -130,31 +120,20 @@ def _draw_head(points, ventricle, phase):
     base = z - np.float32(np.interp(y, (-9, -3.4, -1, 1.6, 2.8, 3.2, 4, 9), (-5.5, -7, -6, -3, -3.3, -2.4, -2, -1.6)))
     depth = np.maximum.reduce([np.minimum(vault, base), temporal, np.minimum(0.9 - np.hypot(x, y + 2.2), -5 - z)])
     tent = z + 0.2 * x - np.float32(np.interp(y + 0.35 * x - 0.8, (-9, -6, -2.6, -0.9), (-2.8, -2, -0.5, -6)))
-    cerebellum, inside, face = np.minimum.reduce([depth, -tent, z + 6.3]) - 0.15, depth > 0, [*_ellipsoids(half, FACE)]
-    fascia = np.abs(np.sin(3 * points + 2 * np.sin(1.7 * points[[2, 0, 1]] + phase[1])).sum(0)) < 0.25
-    folia = np.abs(np.sin(5 * np.hypot(y + 2.4, z + 3.6))) < 0.3
+    inside, cerebellum = depth > 0, np.minimum.reduce([depth, -tent, z + 6.3]) > 0.15
+    cortex = np.minimum.reduce([depth - 0.2, x - 0.1, tent - 0.1])
+    radial = (points - VAULT[:3]) / VAULT[3:]  # folds run inwards
+    radial = 6.5 * radial / (np.square(radial).sum(0) + 0.01) ** 0.4 + 0.6 * np.sin(points[[1, 2, 0]] + phase[1])
+    fold = np.abs((np.sin(2.4 * radial) * np.cos(2.4 * radial[[1, 2, 0]])).sum(0))
     return [
-        ("fat", vault > -1.25), *face[:5], ("white", (face[3][1] | face[4][1]) & fascia), *face[5:],
-        ("bone", depth > -0.65), ("fluid", inside), ("vessel", (np.abs(vault + 0.35) < 0.12) & (base > 0.5)),
-        ("vessel", (np.abs(base + 1.2) < 0.4) & (x < 1.2) & (np.abs(y - 0.4) < 1.2)),  # clivus
-        *_draw_cortex(points, np.minimum.reduce([depth - 0.2, x - 0.1, tent - 0.1]), phase),
-        ("grey", cerebellum > 0), ("white", cerebellum > 1.2), ("oedema", (cerebellum > 0) & folia),
-        ("bone", (np.abs(tent + 0.3) < 0.6) & (z < -1.5 - 0.2 * x) & (y > -3.5) & (x > 1.7) & inside),  # petrous
+        ("fat", vault > -1.25), *_ellipsoids(half, FACE), ("bone", depth > -0.65),
+        ("vessel", (np.abs(vault + 0.35) < 0.12) & (base > 0.5)), ("fluid", inside), ("white", cortex > 0),
+        ("grey", (cortex > 0) & ((cortex < 0.3) | (fold < 0.75 - 0.3 * cortex))),
+        ("fluid", (cortex > 0) & (fold < 0.3 - 0.18 * cortex)),
+        ("grey", cerebellum), ("oedema", cerebellum & (np.sin(5 * np.hypot(y + 2.4, z + 3.6)) > 0.8)),
         ("vessel", inside & ((np.abs(tent) < 0.09) & (y < -2.5) | (x < 0.06) & (tent > 0) & (z > 0))),  # dura
-        ("vessel", (np.abs(vault - 0.15) < 0.25) & (x < 0.4 - vault) & (z > -1) & (base > 1)),  # sinus
         *((tissue, mask & inside) for tissue, mask in _ellipsoids(half, BRAIN, ventricle)),
     ], depth  # fmt: skip
-
-
-def _draw_cortex(points, depth, phase):
-    """White matter, grey ribbon, fluid in the sulci, which run inwards along the radius, and some vessels there."""
-    radial = (points - VAULT[:3]) / VAULT[3:]
-    radial *= 6.5 / (np.square(radial).sum(0) + 0.01) ** 0.4
-    radial += 0.6 * np.sin(radial[[1, 2, 0]] + phase[1])
-    fold, brain = np.abs((np.sin(2.4 * radial) * np.cos(2.4 * radial[[1, 2, 0]])).sum(0)), depth > 0
-    vessel = brain & (fold < 0.12 - 0.1 * depth) & (np.sin(2 * radial[0]) > 0.7)
-    ribbon, sulci = brain & ((depth < 0.3) | (fold < 0.75 - 0.3 * depth)), brain & (fold < 0.3 - 0.18 * depth)
-    return [("white", brain), ("grey", ribbon), ("fluid", sulci), ("vessel", vessel)]
 
 
 def _draw_tumour(label, away, lobe, points, depth, phase):
@@ -164,7 +143,6 @@ def _draw_tumour(label, away, lobe, points, depth, phase):
     level = ball * (1 + (0.16 if label == "glioma" else 0.05) * waves.sum(0))
     mask = (level < 1) & (depth > dict(glioma=0.25, meningioma=-0.1, pituitary=-9, no_tumor=99)[label])
     oedema = (ball * (1 + 0.22 * waves[0] + 0.15 * waves[1]) < 1.75) & (depth > 0.25)
-    core, cleft = mask & (level < 0.78 + 0.16 * waves[1]), (level < 1.13) & (depth > 0.15)
-    tail = (level < 1.7) & (np.abs(depth - 0.05) < 0.12)
-    around = dict(glioma=[("oedema", oedema)], meningioma=[("tumour", tail), ("fluid", cleft)]).get(label, [])
-    return [*around, ("tumour", mask), *([("fluid", core)] if label == "glioma" else [])], mask
+    core, tail = mask & (level < 0.78 + 0.16 * waves[1]), (level < 1.7) & (np.abs(depth - 0.05) < 0.12)
+    layers = dict(glioma=[("oedema", oedema), ("tumour", mask), ("fluid", core)], meningioma=[("tumour", mask | tail)])
+    return layers.get(label, [("tumour", mask)]), mask

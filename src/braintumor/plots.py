@@ -1,7 +1,6 @@
 """The figures of the data, and what every figure is made from; the figures of results are in ``plots_results``.
 
-A figure takes tables, alters none, and returns a Figure that a notebook shows once. A ``note`` that is not empty (say,
-that the scans are phantoms) becomes a banner above everything else.
+A figure takes tables, alters none, and returns a Figure that a notebook shows once; a ``note`` becomes a banner.
 """
 
 import io
@@ -17,7 +16,6 @@ CLASS_PALETTE = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999
 INK, GREY, PALE, WARNING, BOX = "#222222", "#6E6E6E", "#C8C8C8", "#FFC400", "#F0E442"
 NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "fine_tune": "fine-tuning", "all": "all layers"}
 NAMES |= {"training": "Training folder", "testing": "Testing folder"}
-PARTS = ["training", "testing", "train", "validation", "test", "excluded"]
 WIDTH, SMALL = 8.4, 9  # inches, which GitHub shows unscaled at 100 dpi; points
 BLANK = {"xticks": [], "yticks": [], "frame_on": False}
 
@@ -53,7 +51,6 @@ def base_figure(title, note, height, rows=1, columns=1, footnote="", layout="con
     height += head
     figure = NotebookFigure(figsize=(WIDTH, height), dpi=100, facecolor="white")
     figure.set_layout_engine(layout, rect=(0, 0, 1, 1 - head / height))
-    title = title[:1].upper() + title[1:]
     figure.suptitle(title, x=0.01, y=1 - (banner + 0.08) / height, ha="left", va="top", size=12, weight="bold")
     figure.supxlabel(footnote, x=0.01, ha="left", size=SMALL, color=GREY)
     if note:
@@ -87,53 +84,45 @@ def _show_scan(axes, image, brightest):
     axes.set_xlabel(f"{image.shape[1]} × {image.shape[0]} px", size=SMALL)
 
 
-def scan_grid(images, table, *, columns, note, boxes=False, title="What the networks have to tell apart") -> Figure:
-    """One row of scans (uint8) a class, in the order of the table; ``boxes`` draws box_x, box_y, box_w, box_h (px)."""
+def scan_grid(images, table, *, columns, note) -> Figure:
+    """One row of scans (uint8) a class, in the order of the table, with the tumour boxes (px) that are known."""
     colours, height = class_colours(table["label"]), (WIDTH - 0.5) / columns + 0.2
+    title, footnote = "What the networks have to tell apart", "Yellow: box around the tumour, where its place is known."
     shape = (len(colours) * height + 0.2, len(colours), columns)
-    footnote = "Yellow: box around the tumour, where its place is known." if boxes else ""
     figure, panels = base_figure(title, note, *shape, footnote, layout="compressed", subplot_kw=BLANK)
     for row, (label, colour) in zip(panels.reshape(-1, columns), colours.items(), strict=True):
         row[0].set_ylabel(display_name(label), weight="bold")
         row[0].axvline(-0.5, color=colour, linewidth=6, clip_on=False)
         for axes, position in zip(row, numpy.flatnonzero(table["label"] == label), strict=False):
             _show_scan(axes, images[position], 255)
-            if boxes and pandas.notna(table["box_x"].iloc[position]):
-                x, y, *size = table.iloc[position][["box_x", "box_y", "box_w", "box_h"]]
+            x, y, *size = table.iloc[position][["box_x", "box_y", "box_w", "box_h"]]
+            if pandas.notna(x):
                 axes.add_patch(Rectangle((x, y), *size, fill=False, color=BOX, linewidth=1.5))
     return figure
 
 
 def class_counts(table, *, note) -> Figure:
-    """Count and share of each class in each folder and, where there are any, in each subset."""
-    counts = [pandas.crosstab(table["label"], table[column]) for column in ("split", "subset") if column in table]
-    counts = pandas.concat(counts, axis=1).reindex(columns=PARTS).dropna(axis=1, how="all").fillna(0).astype(int)
-    shares, rows = counts / counts.sum(), range(counts.shape[1])
-    lefts = shares.cumsum() - shares
-    most, *_, least = (total := table["label"].value_counts()).index
-    title = f"{display_name(most)} has {total[most] / total[least]:.1f} times as many scans as {display_name(least)}"
-    figure, (axes,) = base_figure(title, note, 0.9 + 0.5 * len(rows))
-    for label, colour in class_colours(counts.index).items():
-        bars = axes.barh(rows, shares.loc[label], 0.85, lefts.loc[label], color=colour, edgecolor="white")
-        cells = zip(counts.loc[label], shares.loc[label], strict=True)
-        texts = [f"{n:,}\n{percent(share)}" if share > 0.06 else "" for n, share in cells]
-        axes.bar_label(bars, texts, label_type="center", size=SMALL)
-        middle = (lefts + shares / 2).loc[label].iloc[0]
-        axes.text(middle, -0.5, display_name(label), ha="center", va="bottom", weight="bold")
-    axes.set_yticks(rows, [f"{display_name(part)}\nn = {n:,} scans" for part, n in counts.sum().items()])
-    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.8), xlabel="share of the row's scans")
-    axes.xaxis.set_major_formatter(percent)
+    """Count and share of each class, a panel a folder."""
+    colours, totals = class_colours(table["label"]), table["label"].value_counts()
+    most, *_, least = map(display_name, totals.index)
+    title = f"{most.capitalize()} has {totals.max() / totals.min():.1f} times as many scans as {least}"
+    figure, panels = base_figure(title, note, 2.4, 1, 2, sharex=True, sharey=True, subplot_kw={"xmargin": 0.15})
+    for axes, split in zip(panels, ("training", "testing"), strict=True):
+        counts = table.loc[table["split"] == split, "label"].value_counts().reindex(list(colours), fill_value=0)
+        bars = axes.barh(list(map(display_name, colours)), counts / counts.sum(), color=list(colours.values()))
+        axes.bar_label(bars, [f"{n:,}" for n in counts], padding=3)
+        axes.set(title=f"{display_name(split)} (n = {counts.sum():,} scans)", xlabel="share of the folder's scans")
+        axes.xaxis.set_major_formatter(percent)
+    panels[0].invert_yaxis()
     return figure
 
 
 def augmentation_preview(original, augmented, *, label, note) -> Figure:
     """One scan as it is, then as the networks see it while they train; pixels are float32 in [0, 1]."""
-    images = [numpy.squeeze(image) for image in (original, *augmented)]
-    columns, rows = min(len(images), 5), -(-len(images) // 5)
+    rows = -(-len([original, *augmented]) // 5)
     title = f"One {display_name(label)} scan, and {len(augmented)} of the ways the networks see it in training"
-    height = rows * (WIDTH / columns + 0.35)
-    figure, panels = base_figure(title, note, height, rows, columns, layout="compressed", subplot_kw=BLANK)
-    for i, (axes, image) in enumerate(zip(panels, images, strict=False)):
-        _show_scan(axes, image, 1)
+    figure, panels = base_figure(title, note, rows * 2.05, rows, 5, layout="compressed", subplot_kw=BLANK)
+    for i, (axes, image) in enumerate(zip(panels, (original, *augmented), strict=False)):
+        _show_scan(axes, numpy.squeeze(image), 1)
         axes.set_title(f"augmented, {i}" if i else "as it is", size=10, weight="normal" if i else "bold")
     return figure

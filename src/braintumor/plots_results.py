@@ -6,50 +6,16 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from .plots import GREY, INK, MODEL_COLOURS, PALE, SMALL, Figure, base_figure, display_name, percent, show_curves
 
-PROVENANCE = ["recipe", "protocol", "weights", "image_size", "seed"]
 LEAKY = "Leaky: the original's validation shares patients with its training."
 
 
-def _of_subset(table, subset):
-    if subset not in table["subset"].values:
-        raise ValueError(f"The table has no row of the subset {subset!r}.")
-    return table[table["subset"] == subset]
-
-
-def _named_runs(metrics):
-    """Add ``run`` (the model, and whatever of its provenance is not the same in all rows) and ``colour``."""
-    told = ["model"] + [column for column in PROVENANCE if column in metrics and metrics[column].nunique() > 1]
-    names = [", ".join(display_name(str(value)) for value in row) for row in metrics[told].values]
-    return metrics.assign(run=names, colour=metrics["model"].map(MODEL_COLOURS).fillna(INK))
-
-
-def _dots(title, note, rows, xlabel, footnote=""):
-    """A dot, its interval and its label for each (group, text, colour, share, low, high); NaN draws no interval."""
-    height = 0.9 + 0.26 * len(rows) + 0.2 * len({group for group, *_ in rows})
-    footnote = f"Bars: 95 % intervals, bootstrap over patient groups. {footnote}"
-    figure, (axes,) = base_figure(title, note, height, footnote=footnote)
-    y, ticks = -0.8, {}
-    for group, text, colour, share, low, high in rows:
-        y += 1 if group in ticks else 1.8
-        ticks.setdefault(group, []).append(y)
-        axes.plot([low, share, high], [y] * 3, "o-", color=colour, linewidth=2, markersize=8, markevery=[1])
-        text = f"{text} {percent(share)}" + (f" ({percent(low)} to {percent(high)})" if low < high else "")
-        axes.text(1.02, y, text, size=SMALL, va="center", color=colour)
-    axes.set_yticks([numpy.mean(places) for places in ticks.values()], map(display_name, ticks), weight="bold")
-    axes.set(xlim=(0, 1), ylim=(y + 0.8, 0.2), xlabel=xlabel)
-    axes.grid(axis="x", color=PALE, linewidth=0.5)
-    axes.xaxis.set_major_formatter(percent)
-    return figure
-
-
-def training_curves(history, *, model, note, baseline=None) -> Figure:
+def training_curves(history, *, model, baseline, note) -> Figure:
     """Accuracy and loss by epoch, and which epoch is kept; ``baseline``: accuracy of always the largest class."""
     best, last, colour = history.loc[history["val_accuracy"].idxmax()], history.iloc[-1], MODEL_COLOURS.get(model, INK)
     kept, end = percent(best["val_accuracy"]), percent(last["val_accuracy"])
     title = f"{display_name(model)}: {kept} of validation scans right at best (epoch {best['epoch']}), {end} at the end"
-    footnote = "Thin: training. Thick: validation. Circle: the epoch that is kept."
-    footnote += f" Dashed: always the largest class, {percent(baseline)}." if baseline else ""
-    figure, panels = base_figure(title, note, 3.3, 1, 2, footnote)
+    footnote = "Thin: training. Thick: validation. Circle: the epoch that is kept. Dashed: always the largest class, "
+    figure, panels = base_figure(title, note, 3.3, 1, 2, footnote + percent(baseline))
     for axes, name in zip(panels, ("accuracy", "loss"), strict=True):
         show_curves(axes, name, [(history, colour, "")])
         axes.plot(best["epoch"], best[f"val_{name}"], "o", color=INK, markerfacecolor="none", markersize=10)
@@ -57,8 +23,7 @@ def training_curves(history, *, model, note, baseline=None) -> Figure:
             axes.axvline(start.epoch - 0.5, color=GREY, linestyle=":")
             place = {"size": SMALL, "ha": "center", "transform": axes.get_xaxis_transform()}
             axes.text(start.epoch - 0.5, 1.01, f"{display_name(start.phase)} from epoch {start.epoch}", **place)
-    if baseline:
-        panels[0].axhline(baseline, color=GREY, linewidth=1, linestyle="--")
+    panels[0].axhline(baseline, color=GREY, linewidth=1, linestyle="--")
     return figure
 
 
@@ -81,10 +46,11 @@ def compare_curves(history, original, *, note) -> Figure:
 
 def confusion_matrices(predictions, *, subset, note) -> Figure:
     """True against predicted class, as shares and counts; ``predictions`` is a dict of model to predictions table."""
-    rows = pandas.concat([_of_subset(table, subset).assign(model=model) for model, table in predictions.items()])
+    rows = pandas.concat([table.assign(model=model) for model, table in predictions.items()])
+    rows = rows[rows["subset"] == subset]
     labels = sorted(column.removeprefix("p_") for column in rows if column.startswith("p_"))
     mistakes = rows[rows["label"] != rows["predicted"]].value_counts(["model", "label", "predicted"])
-    title = f"no mistakes on {subset} scans"
+    title = f"No mistakes on {subset} scans"
     for (model, *classes), n in mistakes[:1].items():
         title = f"Most frequent mistake on {subset} scans: {display_name(model)} calls {n} "
         title += " scans ".join(map(display_name, classes))
@@ -106,19 +72,28 @@ def confusion_matrices(predictions, *, subset, note) -> Figure:
     return figure
 
 
-def accuracy_comparison(metrics, original, *, note, baseline=None) -> Figure:
-    """Accuracy of each run under what the original's log promised; ``baseline``: that of always the largest class."""
-    promised = original.groupby(original["model"].str.lower())["val_accuracy"].last()
-    rows, falls, unknown = [], [], (float("nan"), float("nan"))
-    metrics = _named_runs(metrics).sort_values("subset", ascending=False, kind="stable")
-    for run, part in metrics.groupby("run", sort=False):
-        logged = promised[promised.index == part["model"].iloc[0]]
-        rows += [(run, "original's validation (leaky)", GREY, share, *unknown) for share in logged]
+def accuracy_comparison(metrics, original, *, baseline, note) -> Figure:
+    """Accuracy of each model under what the original's log promised; ``baseline``: that of always the largest class."""
+    rows, falls, no_interval = [], [], (float("nan"), float("nan"))
+    metrics = metrics.sort_values("subset", ascending=False, kind="stable")
+    for model, part in metrics.groupby("model", sort=False):
+        name, colour = display_name(model), MODEL_COLOURS.get(model, INK)
+        logged = original.loc[original["model"].str.lower() == model, "val_accuracy"].tail(1)
+        rows += [(f"{name}, original's validation (leaky)", GREY, share, *no_interval) for share in logged]
         for row in part.itertuples():
-            text = f"{row.subset} (n = {row.n:,} scans)"
-            rows.append((run, text, row.colour, row.accuracy, row.accuracy_low, row.accuracy_high))
-        falls.append(f"{run} {' → '.join(map(percent, part['accuracy']))}")
-    if baseline is not None:
-        rows.append(("no network", "always the largest class", GREY, baseline, *unknown))
+            text = f"{name}, {row.subset} (n = {row.n:,} scans)"
+            rows.append((text, colour, row.accuracy, row.accuracy_low, row.accuracy_high))
+        falls.append(f"{name} {' → '.join(map(percent, part['accuracy']))}")
+    rows.append(("always the largest class", GREY, baseline, *no_interval))
     title = f"Accuracy, {' → '.join(metrics['subset'].unique())}: {'; '.join(falls)}"
-    return _dots(title, note, rows, "accuracy (share of scans)", LEAKY)
+    footnote = f"Bars: 95 % intervals, bootstrap over patient groups. {LEAKY}"
+    figure, (axes,) = base_figure(title, note, 0.9 + 0.3 * len(rows), footnote=footnote)
+    for y, (_, colour, share, low, high) in enumerate(rows):
+        axes.plot([low, share, high], [y] * 3, "o-", color=colour, linewidth=2, markersize=8, markevery=[1])
+        interval = f" ({percent(low)} to {percent(high)})" if low < high else ""
+        axes.text(1.02, y, percent(share) + interval, size=SMALL, va="center", color=colour)
+    axes.set_yticks(range(len(rows)), [text for text, *_ in rows])
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (share of scans)")
+    axes.grid(axis="x", color=PALE, linewidth=0.5)
+    axes.xaxis.set_major_formatter(percent)
+    return figure
