@@ -33,13 +33,18 @@ def execute(source: Path, folder: Path, pages: Path, environment: dict) -> None:
     Raises CellExecutionError with the notebook's own error.
     """
     notebook = nbformat.read(source, as_version=4)
-    client = LiveClient(notebook, timeout=None, kernel_name="python3", record_timing=False, coalesce_streams=True,
-                        resources={"metadata": {"path": str(source.parent)}})  # fmt: skip
+    client = LiveClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        extra_arguments=["--IPKernelApp.capture_fd_output=False"],
+        resources={"metadata": {"path": str(source.parent)}},
+    )
     pages.mkdir(parents=True, exist_ok=True)
     with open(pages / "kernel.log", "w") as log:  # what libraries write past the notebook
-        client.execute(
-            stderr=log, env=os.environ | environment, extra_arguments=["--IPKernelApp.capture_fd_output=False"]
-        )
+        client.execute(stderr=log, env=os.environ | environment)
     notebook.metadata.pop("widgets", None)
     write(folder / source.name, nbformat.writes(notebook) + "\n")
     page, _ = HTMLExporter().from_notebook_node(notebook)
