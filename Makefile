@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# uv installs the same packages several times faster; where it cannot be had, pip does it
+install = { $(PIP) install uv && $(BIN)/uv pip install --quiet --python $(BIN)/python $(1); } || $(PIP) install $(1)
 .DELETE_ON_ERROR:
 .PHONY: help run results test lint clean
 
@@ -29,10 +31,10 @@ clean:  ## remove everything that runs made (never data/ or results/)
 	  || { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -m venv .venv \
 	  || { echo "Python's venv module is needed: sudo apt install python3-venv"; exit 1; }
-	@echo "installing the requirements into .venv (once, 1 to 3 minutes) ..."
-	@$(PIP) install -r requirements.txt && $(PIP) install --no-deps -e .
+	@echo "installing the requirements into .venv (once, up to 3 minutes) ..."
+	@$(call install,-r requirements.txt -e .)
 	@touch $@
 
 .venv/ready-dev: .venv/ready
-	@$(PIP) install -e '.[dev]'
+	@$(call install,-e '.[dev]')
 	@touch $@
