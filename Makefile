@@ -18,7 +18,7 @@ results: .venv/ready  ## the whole study on all scans, into notebooks/ and resul
 	@$(BIN)/python tools/update_readme.py
 
 test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, every notebook on phantoms, coverage
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov
 
 lint: .venv/ready-dev  ## style of code and notebooks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

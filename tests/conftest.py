@@ -88,3 +88,8 @@ def two_sequences():
         )
 
     return make
+
+
+def pytest_collection_modifyitems(items):
+    """The notebooks take longest: where several workers share the tests, they have to start first."""
+    items.sort(key=lambda item: "test_notebooks" not in item.nodeid)
