@@ -111,6 +111,7 @@ def _run(folder, downloader, login, stall_seconds):
     environment |= {"PYTHONUSERBASE": getuserbase(), "DISABLE_COLAB_CACHE": "1"}
     if downloader == "opendatasets":  # insists on a name and a key; given a token, the client behind it prefers that
         values = {name: login.get(f"KAGGLE_{name.upper()}", "unused") for name in ("username", "key")}
+        (folder / "kaggle.json").touch(0o600)
         (folder / "kaggle.json").write_text(json.dumps(values), encoding="utf-8")
     command = [sys.executable, "-P", "-c", _CHILD.format(call=_CALLS[downloader])]
     with Popen(command, cwd=folder, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL) as process:
