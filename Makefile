@@ -4,6 +4,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # uv installs the same packages several times faster; where it cannot be had, pip does it
 install = { $(PIP) install uv && $(BIN)/uv pip install --quiet --python $(BIN)/python $(1); } || $(PIP) install $(1)
+# importing TensorFlow takes three times as long where Python may not keep what it compiled
+unexport PYTHONDONTWRITEBYTECODE
 .DELETE_ON_ERROR:
 .PHONY: help run results test lint clean
 

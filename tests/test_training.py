@@ -12,6 +12,9 @@ import keras
 import numpy
 import pandas
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from braintumor import generators, training
 
@@ -99,39 +102,54 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(quick):
         training.build_for(quick(recipe="magic"), "vgg16", classes=4)
 
 
-def compiled(tiny, quick, recipe, epochs=10, steps=10):
-    """The learning rate as a function of the step, and the network, in the recipe's last phase."""
+def rates(quick, recipe, epochs=10, steps=10):
+    """The learning rate at each step of the recipe's last phase."""
     settings = quick(recipe=recipe, head_epochs=0, epochs=epochs, batch_size=32)
-    network = training.build_for(settings, tiny, classes=4)
-    training.compile_phase(network, training.phases(settings, tiny)[-1], recipe, steps)
+    return training.learning_rates(training.phases(settings, "resnet50")[-1], recipe, steps)
 
-    def rate(step):
+
+def test_the_original_keeps_one_rate(quick):
+    assert set(rates(quick, "original")) == {1e-3}
+
+
+def test_a_new_head_keeps_one_rate(quick):
+    head, fine_tune = training.phases(quick(recipe="transfer", head_epochs=2), "resnet50")
+    assert set(training.learning_rates(head, "transfer", 10)) == {1e-3}
+    assert training.learning_rates(fine_tune, "transfer", 10)[0] == 5e-5
+
+
+def test_fine_tuning_ends_at_zero(quick):
+    assert rates(quick, "transfer")[[0, 50, 100]] == pytest.approx([5e-5, 2.5e-5, 0], abs=1e-9)
+
+
+def test_from_scratch_warms_up_for_two_epochs_and_ends_at_zero(quick):
+    assert rates(quick, "scratch")[[0, 10, 20, 100]] == pytest.approx([0, 5e-4, 1e-3, 0], abs=1e-7)
+
+
+def test_a_very_short_run_warms_up_for_a_quarter_of_it(quick):
+    assert rates(quick, "scratch", epochs=1, steps=8)[[1, 2, 8]] == pytest.approx([5e-4, 1e-3, 0], abs=1e-7)
+
+
+@hypothesis_settings(deadline=None, max_examples=20)
+@given(peak=st.floats(1e-5, 1), total=st.integers(2, 60), warmup=st.integers(0, 1))
+def test_the_rates_are_those_of_the_cosine_decay_of_keras(peak, total, warmup):
+    phase = dict(phase="all" if warmup else "fine_tune", first=1, last=1, learning_rate=peak)
+    warm = warmup * (total // 4)
+    start = dict(initial_learning_rate=0.0, warmup_target=peak) if warm else dict(initial_learning_rate=peak)
+    schedule = keras.optimizers.schedules.CosineDecay(decay_steps=total - warm, warmup_steps=warm, **start)
+    expected = [float(keras.ops.convert_to_numpy(schedule(step))) for step in range(total + 1)]
+    assert training.learning_rates(phase, "scratch", total) == pytest.approx(expected, rel=1e-4, abs=1e-6 * peak)
+
+
+@pytest.mark.parametrize(("recipe", "kind"), [("original", "Adam"), ("transfer", "Adam"), ("scratch", "AdamW")])
+def test_the_optimizer_follows_the_rates(tiny, quick, recipe, kind):
+    network = training.build_for(quick(recipe=recipe), tiny, classes=4)
+    phase = training.phases(quick(recipe=recipe), tiny)[-1]
+    training.compile_phase(network, phase, recipe, steps=5)
+    assert type(network.optimizer) is getattr(keras.optimizers, kind)
+    for step, rate in enumerate(training.learning_rates(phase, recipe, steps=5)):
         network.optimizer.iterations.assign(step)
-        return float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))
-
-    return rate, network
-
-
-def test_the_original_keeps_one_rate(tiny, quick):
-    rate, network = compiled(tiny, quick, "original")
-    assert [rate(step) for step in (0, 50, 99)] == pytest.approx([1e-3] * 3)
-    assert isinstance(network.optimizer, keras.optimizers.Adam)
-
-
-def test_fine_tuning_ends_at_zero(tiny, quick):
-    rate, _ = compiled(tiny, quick, "transfer")
-    assert [rate(0), rate(50), rate(100)] == pytest.approx([5e-5, 2.5e-5, 0], abs=1e-9)
-
-
-def test_from_scratch_warms_up_for_two_epochs_and_ends_at_zero(tiny, quick):
-    rate, network = compiled(tiny, quick, "scratch")
-    assert [rate(0), rate(10), rate(20), rate(100)] == pytest.approx([0, 5e-4, 1e-3, 0], abs=1e-7)
-    assert isinstance(network.optimizer, keras.optimizers.AdamW)
-
-
-def test_a_very_short_run_warms_up_for_a_quarter_of_it(tiny, quick):
-    rate, _ = compiled(tiny, quick, "scratch", epochs=1, steps=8)
-    assert [rate(1), rate(2), rate(8)] == pytest.approx([5e-4, 1e-3, 0], abs=1e-7)
+        assert float(keras.ops.convert_to_numpy(network.optimizer.learning_rate)) == pytest.approx(rate, abs=1e-10)
 
 
 # --- stop and go on ---

@@ -47,7 +47,7 @@ _CPU = dict(protocol="patient", recipe="transfer", weights="imagenet", image_siz
             head_epochs=5, epochs=20, max_scans=None, precision="auto")  # fmt: skip
 PRESETS = {
     # minutes on any laptop: a few scans or phantoms, to see everything run
-    "sample": _CPU | dict(image_size=64, batch_size=16, head_epochs=2, epochs=8, max_scans=400),
+    "sample": _CPU | dict(image_size=48, batch_size=16, head_epochs=2, epochs=8, max_scans=400),
     # all scans on a laptop without a GPU
     "cpu": _CPU,
     # the same without any pre-trained weights: nothing to download but the scans

@@ -11,7 +11,7 @@ import pandas
 from sklearn.metrics import roc_auc_score
 
 from .config import BUILD_DIR, Settings
-from .generators import load_images
+from .generators import subset_sequence
 from .models import choose_precision
 from .splits import load_study
 from .training import replace_file, run_name
@@ -25,8 +25,9 @@ def predict(model: keras.Model, table: pandas.DataFrame, subset: str, root: Path
     labels, rows = sorted(table["label"].unique()), table[table["subset"] == subset]
     if model.output_shape[-1] != len(labels):
         raise ValueError(f"The model knows {model.output_shape[-1]} classes, these scans have {len(labels)}.")
-    images = load_images(rows, root, settings.image_size)[..., None].astype("float32") / 255
-    probabilities = model.predict(images, batch_size=settings.batch_size, verbose=0)
+    scans = subset_sequence(table, subset, root, image_size=settings.image_size, batch_size=settings.batch_size,
+                            augmentation=None, seed=settings.seed)  # fmt: skip
+    probabilities = model.predict(scans, verbose=0)
     columns = pandas.DataFrame(probabilities, rows.index, [f"p_{label}" for label in labels])
     return rows.join(columns).assign(predicted=[labels[best] for best in probabilities.argmax(axis=1)])
 

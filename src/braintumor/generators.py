@@ -88,13 +88,15 @@ class ScanSequence(keras.utils.PyDataset):
 
 def sequences(table: pandas.DataFrame, root: Path, *, image_size: int, batch_size: int, seed: int):
     """The train sequence, augmented, and the validation sequence, untouched, of a table with subsets."""
-    labels = sorted(table["label"].unique())
+    common = dict(image_size=image_size, batch_size=batch_size, seed=seed)
+    return (
+        subset_sequence(table, "train", root, augmentation=AUGMENTATION, **common),
+        subset_sequence(table, "validation", root, augmentation=None, **common),
+    )
 
-    def sequence(subset, augmentation):
-        rows = table[table["subset"] == subset]
-        targets = rows["label"].map(labels.index).to_numpy()
-        images = load_images(rows, root, image_size)
-        return ScanSequence(images, targets, classes=len(labels), batch_size=batch_size,
-                            augmentation=augmentation, seed=seed)  # fmt: skip
 
-    return sequence("train", AUGMENTATION), sequence("validation", None)
+def subset_sequence(table: pandas.DataFrame, subset: str, root: Path, *, image_size: int, **how) -> ScanSequence:
+    """The scans of one subset, in row order, decoded; ``how`` as in ``ScanSequence``."""
+    labels, rows = sorted(table["label"].unique()), table[table["subset"] == subset]
+    targets = rows["label"].map(labels.index).to_numpy()
+    return ScanSequence(load_images(rows, root, image_size), targets, classes=len(labels), **how)

@@ -69,24 +69,42 @@ def phases(settings: Settings, model: str) -> list[dict]:
     return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rates[settings.recipe])]
 
 
-def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> None:
-    """Set what trains and how: constant rates as in the original, a cosine to zero where the whole run is planned.
+class RateTable(keras.optimizers.schedules.LearningRateSchedule):
+    """The learning rate of each step, looked up: AdamW asks once a variable, which makes a formula slow to compile."""
 
-    Cosine decay: arXiv:1608.03983; decoupled weight decay: arXiv:1711.05101.
+    def __init__(self, rates):
+        self.rates = numpy.asarray(rates, "float32")
+
+    def __call__(self, step):
+        return keras.ops.take(keras.ops.convert_to_tensor(self.rates), step)
+
+
+def learning_rates(phase: dict, recipe: str, steps: int) -> numpy.ndarray:
+    """The learning rate of each step of a phase, and after its last, for ``steps`` steps an epoch.
+
+    Constant as in the original, for a new head too; otherwise a cosine to zero (arXiv:1608.03983), after two epochs
+    of linear warm-up where everything trains.
     """
+    total, rate = steps * (phase["last"] - phase["first"] + 1), phase["learning_rate"]
+    step = numpy.arange(total + 1)
+    if recipe == "original" or phase["phase"] == "head":
+        return numpy.full(total + 1, rate)
+    warmup = min(2 * steps, total // 4) if phase["phase"] == "all" else 0
+    cosine = 0.5 + 0.5 * numpy.cos(numpy.pi * (step - warmup) / (total - warmup))
+    return rate * numpy.where(step < warmup, step / max(warmup, 1), cosine)
+
+
+def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> None:
+    """Set what trains, and how fast; ``scratch`` with decoupled weight decay (arXiv:1711.05101)."""
     if phase["phase"] == "head":
         freeze(model)
     else:
         unfreeze(model, backbone_named(model.name).fine_tune_from if phase["phase"] == "fine_tune" else None)
-    total, rate = steps * (phase["last"] - phase["first"] + 1), phase["learning_rate"]
-    warmup = dict(initial_learning_rate=0.0, warmup_target=rate, warmup_steps=min(2 * steps, total // 4))
+    rates = RateTable(learning_rates(phase, recipe, steps))
     if recipe == "scratch":
-        schedule = keras.optimizers.schedules.CosineDecay(decay_steps=total - warmup["warmup_steps"], **warmup)
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
-    elif phase["phase"] == "fine_tune":
-        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, total))
+        optimizer = keras.optimizers.AdamW(rates, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
     else:
-        optimizer = keras.optimizers.Adam(rate)
+        optimizer = keras.optimizers.Adam(rates)
     model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
     optimizer.build(model.trainable_variables)  # a checkpoint can only fill an optimizer that is built
 
@@ -159,7 +177,8 @@ class EpochKeeper(keras.callbacks.Callback):
                    val_loss=logs["val_loss"], val_accuracy=logs["val_accuracy"])  # fmt: skip
         history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
         if before.empty or row["val_accuracy"] > before["val_accuracy"].max():
-            replace_file(self.folder / "best.keras", self.model.save)
+            network = keras.Model(self.model.inputs, self.model.outputs, name=self.model.name)  # without its optimizer
+            replace_file(self.folder / "best.keras", network.save)
         replace_file(_checkpoint(self.folder, epoch + 1), self.model.save_weights)
         replace_file(self.folder / "history.csv", lambda file: history.to_csv(file, index=False))
         _checkpoint(self.folder, epoch).unlink(missing_ok=True)
