@@ -105,7 +105,8 @@ def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> N
         optimizer = keras.optimizers.AdamW(rates, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
     else:
         optimizer = keras.optimizers.Adam(rates)
-    model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
+    accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")  # made here: made by fit, TensorFlow traces twice
+    model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=[accuracy])
     optimizer.build(model.trainable_variables)  # a checkpoint can only fill an optimizer that is built
 
 
