@@ -140,22 +140,27 @@ def test_a_precision_that_is_named_is_taken(precision):
 
 
 @pytest.mark.parametrize(
-    ("gpus", "flags", "chosen"),
+    ("device", "flags", "chosen"),
     [
-        (["gpu:0"], "", "mixed_float16"),
-        ([], "flags: avx2 avx512_bf16", "mixed_bfloat16"),
-        ([], "flags: amx_bf16", "mixed_bfloat16"),
-        ([], "flags: avx2", "float32"),
-        ([], None, "float32"),
+        ("/job:localhost/replica:0/task:0/device:GPU:0", "", "mixed_float16"),  # TensorFlow
+        ("cuda:0", "", "mixed_float16"),  # JAX and torch
+        ("/job:localhost/replica:0/task:0/device:CPU:0", "flags: avx2 avx512_bf16", "mixed_bfloat16"),
+        ("cpu:0", "flags: amx_bf16", "mixed_bfloat16"),
+        ("cpu", "flags: avx2", "float32"),
+        ("cpu", None, "float32"),
     ],
 )
-def test_auto_is_the_fastest_precision_of_the_hardware(monkeypatch, tmp_path, gpus, flags, chosen):
+def test_auto_is_the_fastest_precision_of_the_hardware(monkeypatch, tmp_path, device, flags, chosen):
     processor = tmp_path / "cpuinfo"
     if flags is not None:
         processor.write_text(flags)
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: gpus)
+    monkeypatch.setattr(models, "default_device", lambda: device)
     monkeypatch.setattr(models, "Path", lambda name: processor)
     assert models.choose_precision("auto") == chosen
+
+
+def test_the_device_of_this_machine_is_a_known_kind():
+    assert any(kind in models.default_device().lower() for kind in ("cpu", "gpu", "cuda"))
 
 
 # --- what trains ---

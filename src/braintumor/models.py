@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +89,11 @@ def imagenet_available(name: str) -> bool:
     return cached.exists() or reachable(WEIGHTS_HOST)
 
 
+def default_device() -> str:
+    """Where tensors live, as the backend calls it: "cuda:0", ".../device:CPU:0" (torch lists no devices to Keras)."""
+    return str(keras.ops.zeros(()).device)
+
+
 def choose_precision(precision: str) -> str:
     """A Keras dtype policy; for ``auto`` the fastest one that the hardware computes natively.
 
@@ -95,7 +101,7 @@ def choose_precision(precision: str) -> str:
     """
     if precision != "auto":
         return precision
-    if keras.distribution.list_devices("gpu"):
+    if re.search("(?i)gpu|cuda|rocm", default_device()):
         return "mixed_float16"
     processor = Path("/proc/cpuinfo")
     flags = processor.read_text() if processor.exists() else ""
