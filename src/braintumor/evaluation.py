@@ -117,10 +117,8 @@ def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict
     row["balanced_accuracy"] = numpy.nanmean([scores[f"recall_{label}"] for label in labels])
     defined = len(labels) > 2 and (truth.sum(axis=0) > 0).all()
     row["auroc"] = roc_auc_score(truth, probabilities, average="macro") if defined else numpy.nan
-    row |= {
-        "ece": expected_calibration_error(truth, probabilities),
-        "brier": ((probabilities - truth) ** 2).sum(1).mean(),
-    }
+    row["ece"] = expected_calibration_error(truth, probabilities)
+    row["brier"] = ((probabilities - truth) ** 2).sum(1).mean()
     for name in [f"recall_{label}" for label in labels]:
         row |= {name: scores[name], f"{name}_low": lows[name], f"{name}_high": highs[name]}
     return row

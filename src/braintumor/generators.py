@@ -86,13 +86,10 @@ class ScanSequence(keras.utils.PyDataset):
         return numpy.random.default_rng([self.seed, self.epoch, 0]).permutation(rows)
 
 
-def sequences(table: pandas.DataFrame, root: Path, *, image_size: int, batch_size: int, seed: int):
-    """The train sequence, augmented, and the validation sequence, untouched, of a table with subsets."""
-    common = dict(image_size=image_size, batch_size=batch_size, seed=seed)
-    return (
-        subset_sequence(table, "train", root, augmentation=AUGMENTATION, **common),
-        subset_sequence(table, "validation", root, augmentation=None, **common),
-    )
+def sequences(table: pandas.DataFrame, root: Path, **how) -> tuple[ScanSequence, ScanSequence]:
+    """The train sequence, augmented, and the validation sequence, untouched; ``how``: image_size, batch_size, seed."""
+    train = subset_sequence(table, "train", root, augmentation=AUGMENTATION, **how)
+    return train, subset_sequence(table, "validation", root, augmentation=None, **how)
 
 
 def subset_sequence(table: pandas.DataFrame, subset: str, root: Path, *, image_size: int, **how) -> ScanSequence:

@@ -84,14 +84,9 @@ def unfreeze(model: keras.Model, from_layer: str | None) -> None:
 
 def imagenet_available(name: str) -> bool:
     """Whether Keras has the ImageNet weights in its cache or can reach them (answers within 3 s)."""
-    keras_home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    cached = keras_home / "models" / backbone_named(name).imagenet_file
+    keras_home = os.environ.get("KERAS_HOME", "~/.keras")
+    cached = Path(keras_home).expanduser() / "models" / backbone_named(name).imagenet_file
     return cached.exists() or reachable(WEIGHTS_HOST)
-
-
-def default_device() -> str:
-    """Where tensors live, as the backend calls it: "cuda:0", ".../device:CPU:0" (torch lists no devices to Keras)."""
-    return str(keras.ops.zeros(()).device)
 
 
 def choose_precision(precision: str) -> str:
@@ -101,7 +96,7 @@ def choose_precision(precision: str) -> str:
     """
     if precision != "auto":
         return precision
-    if re.search("(?i)gpu|cuda|rocm", default_device()):
+    if re.search("(?i)gpu|cuda|rocm", str(keras.ops.zeros(()).device)):  # torch lists no devices to Keras
         return "mixed_float16"
     processor = Path("/proc/cpuinfo")
     flags = processor.read_text() if processor.exists() else ""
