@@ -73,10 +73,10 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate of each step, looked up: AdamW asks once a variable, which makes a formula slow to compile."""
 
     def __init__(self, rates):
-        self.rates = numpy.asarray(rates, "float32")
+        self.rates = keras.ops.convert_to_tensor(rates, "float32")
 
     def __call__(self, step):
-        return keras.ops.take(keras.ops.convert_to_tensor(self.rates), step)
+        return keras.ops.take(self.rates, step)
 
 
 def learning_rates(phase: dict, recipe: str, steps: int) -> numpy.ndarray:
