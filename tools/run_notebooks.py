@@ -5,6 +5,8 @@ import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -16,14 +18,18 @@ from nbconvert import HTMLExporter
 from braintumor import config, splits
 
 ROOT = Path(__file__).resolve().parents[1]
+# These read no result of each other. In a quick run two of them work at once: networks this small keep one core
+# busy each, and share a GPU if they take no more of it than they need.
+SIDE_BY_SIDE, WORKERS = ("02_explore", "03_train_vgg16", "04_train_resnet50"), 2
 
 
 class LiveClient(NotebookClient):
-    """Shows the training's progress lines while they come, indented below the notebook's line."""
+    """Shows the training's progress lines while they come, each after its notebook's name."""
 
     def output(self, outs, msg, display_id, cell_index):
         if msg["msg_type"] == "stream" and msg["content"]["text"].startswith("epoch"):
-            print("   ", msg["content"]["text"].rstrip("\n").replace("\n", "\n    "), flush=True)
+            for line in msg["content"]["text"].splitlines():
+                print(f"{self.resources['name']:20s} {line}", flush=True)
         return super().output(outs, msg, display_id, cell_index)
 
 
@@ -40,10 +46,10 @@ def execute(source: Path, folder: Path, pages: Path, environment: dict) -> None:
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=["--IPKernelApp.capture_fd_output=False"],
-        resources={"metadata": {"path": str(source.parent)}},
+        resources={"name": source.stem, "metadata": {"path": str(source.parent)}},
     )
     pages.mkdir(parents=True, exist_ok=True)
-    with open(pages / "kernel.log", "w") as log:  # what libraries write past the notebook
+    with open(pages / f"{source.stem}.log", "w") as log:  # what libraries write past the notebook
         client.execute(stderr=log, env=os.environ | environment)
     notebook.metadata.pop("widgets", None)
     write(folder / source.name, nbformat.writes(notebook) + "\n")
@@ -78,23 +84,48 @@ def whole_study_minutes(results: Path) -> float:
     return seconds / 60
 
 
+def attempt(source: Path, into: Path, pages: Path, kernels: dict) -> str:
+    """Execute a notebook with a line before and after; returns an empty text, or what stopped it."""
+    print(f"{source.stem:20s} running ...", flush=True)
+    started = time.perf_counter()
+    try:
+        execute(source, into, pages, kernels)
+    except CellExecutionError as error:
+        return f"{source.stem:20s} stopped: {error.evalue}"
+    except DeadKernelError:
+        return f"{source.stem:20s} stopped: its kernel died, most likely for want of memory"
+    print(f"{source.stem:20s} done in {time.perf_counter() - started:.0f} s", flush=True)
+    return ""
+
+
+def groups(sources: list[Path], quick: bool) -> list[list[Path]]:
+    """The notebooks in order, those that can run side by side together."""
+    together = [source for source in sources if quick and source.stem in SIDE_BY_SIDE]
+    return [together if source in together else [source] for source in sources if source not in together[1:]]
+
+
+def environment(preset: str, notebooks: int) -> dict:
+    """What the kernels of so many notebooks at once are told."""
+    kernels = {"BRAINTUMOR_PRESET": preset, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if notebooks == 1:
+        return kernels
+    kernels |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"), str(max(1, os.cpu_count() // WORKERS)))
+    return kernels | {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", required=True)
     parser.add_argument("--into", required=True, type=Path, help="folder for the executed notebooks")
     arguments = parser.parse_args()
     quick, into, pages = arguments.preset == "sample", ROOT / arguments.into, ROOT / "build" / "run"
-    kernels = {"BRAINTUMOR_PRESET": arguments.preset, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    for source in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
-        print(f"{source.stem:20s} running ...", flush=True)
-        started = time.perf_counter()
-        try:
-            execute(source, into, pages, kernels)
-        except CellExecutionError as error:
-            sys.exit(f"{source.stem:20s} stopped: {error.evalue}")
-        except DeadKernelError:
-            sys.exit(f"{source.stem:20s} stopped: its kernel died, most likely for want of memory")
-        print(f"{source.stem:20s} done in {time.perf_counter() - started:.0f} s", flush=True)
+    sources = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    for group in groups(sources, quick):
+        with ThreadPoolExecutor(WORKERS) as pool:
+            kernels = environment(arguments.preset, len(group))
+            problems = list(pool.map(partial(attempt, into=into, pages=pages, kernels=kernels), group))
+        if any(problems):
+            sys.exit("\n".join(filter(None, problems)))
     results = ROOT / ("build/results" if quick else "results")
     print(f"\n{result_table(results)}\n\nRendered pages: {pages.relative_to(ROOT)}/05_compare.html and its neighbours")
     if quick:
