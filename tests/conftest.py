@@ -4,11 +4,11 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
 
+from braintumor import config, evaluation, generators, models, phantoms, training
+
 import keras
 import numpy
 import pytest
-
-from braintumor import config, evaluation, generators, models, phantoms, training
 
 CLASSES = 4
 QUICK = dict(protocol="original", recipe="transfer", weights="random", image_size=32, batch_size=8,

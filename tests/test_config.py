@@ -3,9 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-import pytest
-
 from braintumor import config
+
+import pytest
 
 
 def test_a_preset_gives_all_settings():

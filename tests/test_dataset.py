@@ -7,12 +7,12 @@ import socket
 import time
 from pathlib import Path
 
+from braintumor import config, dataset, download, phantoms
+
 import cv2
 import numpy as np
 import pandas
 import pytest
-
-from braintumor import config, dataset, download, phantoms
 
 REAL = os.environ.get("BRAINTUMOR_DATA")
 on_real_scans = pytest.mark.skipif(not REAL, reason="BRAINTUMOR_DATA names no copy of the real scans")

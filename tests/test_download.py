@@ -15,10 +15,10 @@ import types
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from braintumor import download
+
 import pandas
 import pytest
-
-from braintumor import download
 
 PAIR = {"KAGGLE_USERNAME": "ada", "KAGGLE_KEY": "0123456789abcdef"}
 TOKEN = {"KAGGLE_API_TOKEN": "KGAT_fedcba9876543210"}

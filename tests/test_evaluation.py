@@ -5,6 +5,8 @@ import json
 import math
 import shutil
 
+from braintumor import dataset, evaluation, generators, splits, training
+
 import keras
 import numpy
 import pandas
@@ -14,8 +16,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn import metrics
-
-from braintumor import dataset, evaluation, generators, splits, training
 
 LABELS = ["a", "b", "c"]
 FACTS = dict(model="vgg16", recipe="transfer", protocol="patient", weights="imagenet", image_size=32, seed=0)

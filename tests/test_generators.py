@@ -1,5 +1,8 @@
 """How do scans reach the network, fast and repeatably?"""
 
+from braintumor import generators, splits
+from braintumor.generators import AUGMENTATION, ScanSequence
+
 import cv2
 import keras
 import numpy
@@ -8,9 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-
-from braintumor import generators, splits
-from braintumor.generators import AUGMENTATION, ScanSequence
 
 STILL = dict(rotation=0.0, shift=0.0, flip=False)
 

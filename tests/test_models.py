@@ -3,12 +3,12 @@
 import contextlib
 from types import SimpleNamespace
 
+from braintumor import models, training
+from braintumor.config import settings_from
+
 import keras
 import numpy
 import pytest
-
-from braintumor import models, training
-from braintumor.config import settings_from
 
 BOTH = ("vgg16", "resnet50")
 BUILD = dict(image_size=32, classes=4, weights="random", convention="imagenet",

@@ -9,11 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from braintumor import phantoms
+
 import nbformat
 import pandas
 import pytest
-
-from braintumor import phantoms
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))

@@ -3,12 +3,12 @@
 import hashlib
 import time
 
+from braintumor import phantoms
+
 import cv2
 import numpy as np
 import pandas
 import pytest
-
-from braintumor import phantoms
 
 SIZE = 96  # px: small files keep these tests fast
 COLUMNS = ["path", "sha256", "split", "label", "group", "box_x", "box_y", "box_w", "box_h", "label_conflict"]

@@ -3,14 +3,14 @@
 import functools
 import itertools
 
+from braintumor import plots, plots_results
+
 import numpy
 import pandas
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
-
-from braintumor import plots, plots_results
 
 LABELS = ["glioma", "meningioma", "no_tumor", "pituitary"]
 NOTE = "PHANTOMS: synthetic drawings, not patients"

@@ -1,12 +1,12 @@
 """Who trains and who judges?"""
 
+from braintumor import config, dataset, splits
+
 import pandas
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-
-from braintumor import config, dataset, splits
 
 SIDES = ["train", "validation", "test"]
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from braintumor import generators, training
+
 import keras
 import numpy
 import pandas
@@ -15,8 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-
-from braintumor import generators, training
 
 SOURCE = Path(training.__file__).parent
 

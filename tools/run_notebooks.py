@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from braintumor import config, splits
+
 import nbformat
 import pandas
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
-
-from braintumor import config, splits
 
 ROOT = Path(__file__).resolve().parents[1]
 # These read no result of each other. In a quick run two of them work at once: networks this small keep one core
