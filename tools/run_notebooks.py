@@ -73,7 +73,7 @@ def result_table(results: Path) -> str:
 
 
 def whole_study_minutes(results: Path) -> float:
-    """About how long `make results` would take here, from the quick run's seconds an epoch, per scan and pixel."""
+    """About how long `make results` would take here, from the quick run's seconds an epoch, per scan, pixel and core."""
     whole = config.Settings(preset="cpu-scratch", seed=0, **config.PRESETS["cpu-scratch"])
     table = splits.assign_subsets(pandas.read_csv(config.DATA_DIR / "image_groups.csv"), whole.protocol, whole.seed)
     scans, seconds = (table["subset"] == "train").sum(), 0.0
@@ -81,7 +81,7 @@ def whole_study_minutes(results: Path) -> float:
         facts = json.loads(folder.with_name("settings.json").read_text())
         share = scans / facts["subsets"]["train"] * (whole.image_size / facts["image_size"]) ** 2
         seconds += pandas.read_csv(folder)["seconds"].median() * share * whole.epochs
-    return seconds / 60
+    return seconds / 60 / min(WORKERS, os.cpu_count())  # two networks shared the cores
 
 
 def attempt(source: Path, into: Path, pages: Path, kernels: dict) -> str:
