@@ -15,6 +15,37 @@ RESULTS_DIR = ROOT / "results"  # small committed facts
 BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick run makes
 
 
+# original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
+# transfer:  the head on the frozen backbone first, then fine-tuning from a late layer on at a low rate
+# scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
+_RECIPE = dict(convention="imagenet", batch_norm_momentum=None, label_smoothing=0.0,
+               preparation="resize", augmentation="original")  # fmt: skip
+RECIPES = {
+    "original": _RECIPE | dict(convention="unit"),
+    "transfer": _RECIPE,
+    "scratch": _RECIPE | dict(convention="centred", batch_norm_momentum=0.9),
+}
+RECIPE_OPTIONS = {  # written behind a recipe with a plus; preparations and augmentations are those of generators.py
+    "head": dict(preparation="head"),
+    "geometric": dict(augmentation="geometric"),
+    "strong": dict(augmentation="strong"),
+    "transplant": dict(augmentation="transplant"),
+    "smooth": dict(label_smoothing=0.1),
+}
+
+
+def recipe_named(name: str) -> dict:
+    """What a recipe such as ``scratch`` or ``scratch+head+strong`` decides; raises ValueError for unknown parts."""
+    base, *options = name.split("+")
+    if base not in RECIPES or not set(options) <= set(RECIPE_OPTIONS):
+        known = f"{', '.join(RECIPES)}, then options: {', '.join('+' + option for option in RECIPE_OPTIONS)}"
+        raise ValueError(f"There is no recipe '{name}'; choose one of: {known}.")
+    recipe = dict(RECIPES[base], base=base)
+    for option in options:
+        recipe |= RECIPE_OPTIONS[option]
+    return recipe
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything that decides a result, apart from the model and the data themselves.
@@ -26,8 +57,8 @@ class Settings:
     """
 
     preset: str
-    protocol: str  # patient | original, see splits.py
-    recipe: str  # original | transfer | scratch, see training.py
+    protocol: str  # patient | patient-1 ... patient-4 | original | testing | source, see splits.py
+    recipe: str  # original | transfer | scratch, with options: scratch+head+strong
     weights: str  # imagenet | random | a weights file | a folder of weights files
     image_size: int
     batch_size: int

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pandas
 from sklearn.metrics import roc_auc_score
 
 from .config import BUILD_DIR, Settings
-from .generators import subset_sequence
+from .generators import sequences, subset_sequence
 from .models import choose_precision
 from .splits import load_study
-from .training import replace_file, run_name
+from .training import build_for, replace_file, run_folder, run_name, train
 
 REPLICATES = 2000  # of the bootstrap
 NOTEBOOKS = {"vgg16": "03_train_vgg16", "resnet50": "04_train_resnet50"}
@@ -25,9 +26,7 @@ def predict(model: keras.Model, table: pandas.DataFrame, subset: str, root: Path
     labels, rows = sorted(table["label"].unique()), table[table["subset"] == subset]
     if model.output_shape[-1] != len(labels):
         raise ValueError(f"The model knows {model.output_shape[-1]} classes, these scans have {len(labels)}.")
-    scans = subset_sequence(table, subset, root, image_size=settings.image_size, batch_size=settings.batch_size,
-                            augmentation=None, seed=settings.seed)  # fmt: skip
-    probabilities = model.predict(scans, verbose=0)
+    probabilities = model.predict(subset_sequence(table, subset, root, settings), verbose=0)
     columns = pandas.DataFrame(probabilities, rows.index, [f"p_{label}" for label in labels])
     return rows.join(columns).assign(predicted=[labels[best] for best in probabilities.argmax(axis=1)])
 
@@ -71,6 +70,26 @@ def save_figure(figure, file: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def run(settings: Settings, model: str) -> dict:
+    """The run as ``read_run`` gives it; where it has no results yet, it is trained and judged on validation first.
+
+    Under the protocol ``source`` the other source is judged as well: it lies inside Training.
+    """
+    with suppress(FileNotFoundError):
+        return read_run(settings, model)
+    root, table, report = load_study(settings)
+    checkpoints = run_folder(settings, model, table)
+    network = build_for(settings, model, table["label"].nunique())
+    history = train(network, *sequences(table, root, settings), settings, checkpoints)
+    best, present = keras.saving.load_model(checkpoints / "best.keras"), set(table["subset"])
+    subsets = [subset for subset in ("validation", "test") if subset in present]
+    judged = [predict(best, table, subset, root, settings) for subset in subsets
+              if subset == "validation" or settings.protocol == "source"]  # fmt: skip
+    facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
+    save_run(settings, model, facts, history, pandas.concat([table.head(0), *judged], ignore_index=True))
+    return read_run(settings, model)
 
 
 def read_run(settings: Settings, model: str) -> dict:

@@ -1,5 +1,6 @@
 """Who trains and who judges: a protocol gives every scan exactly one subset; quick runs take a part of the scans."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas
@@ -40,7 +41,8 @@ def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.
 
     Raises ValueError for an unknown protocol or a class with too few groups to be split.
     """
-    protocols = {"patient": _patient, "original": _original}
+    protocols = {"patient": _patient, "original": _original, "testing": _testing, "source": _source}
+    protocols |= {f"patient-{fold}": partial(_patient, fold=fold) for fold in range(1, FOLDS)}
     if protocol not in protocols:
         raise ValueError(f"There is no protocol '{protocol}'; choose one of: {', '.join(protocols)}.")
     table = table.sort_values("path", ignore_index=True)
@@ -61,14 +63,40 @@ def _original(table, seed):
     return table
 
 
-def _patient(table, seed):
-    """No group on two sides: conflicts and groups that occur in Testing leave Training, whole groups are held out.
-
-    The first fold of a shuffled 5-fold ``StratifiedGroupKFold`` (scikit-learn) is the validation subset.
-    """
+def _testing(table, seed):
+    """All of Training but conflicts and groups that occur in Testing; nothing is held out, so nothing can be chosen."""
     in_testing = table["group"].isin(table.loc[table["split"] == "testing", "group"])
     _exclude(table, table["label_conflict"], "label conflict")
     _exclude(table, (table["subset"] == "train") & in_testing, "group occurs in Testing")
+    return table
+
+
+def _patient(table, seed, fold=0):
+    """No group on two sides: as ``testing``, and whole groups are held out: ``patient`` is the first of five folds.
+
+    The folds are those of a shuffled ``StratifiedGroupKFold`` (scikit-learn).
+    """
+    table = _testing(table, seed)
+    table.loc[_folds(table, seed)[fold], "subset"] = "validation"
+    return table
+
+
+def _source(table, seed):
+    """Leave one source out, inside Training: tumours of known patients train and validate, the other tumours judge.
+
+    Scans without a tumour have no known patients: one fold of them validates, another one judges.
+    """
+    table = _testing(table, seed)
+    _exclude(table, table["subset"] == "test", "Testing folder")
+    folds, healthy = _folds(table, seed), table["label"] == "no_tumor"
+    other = (table["subset"] == "train") & ~healthy & ~table["group"].str.startswith(("patient-", "phantom-"))
+    table.loc[folds[0], "subset"] = "validation"
+    table.loc[other | table.index.isin(folds[1]) & healthy, "subset"] = "test"
+    return table
+
+
+def _folds(table, seed):
+    """Rows of each of five folds of the train scans: groups stay whole, classes keep their shares."""
     training = table[table["subset"] == "train"]
     groups = training.groupby("label")["group"].nunique().reindex(sorted(table["label"].unique()), fill_value=0)
     if groups.min() < FOLDS:
@@ -77,9 +105,7 @@ def _patient(table, seed):
             f"needs at least {FOLDS}: add scans of this class or use the protocol 'original'."
         )
     splitter = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=seed)
-    _, held_out = next(splitter.split(training, training["label"], training["group"]))
-    table.loc[training.index[held_out], "subset"] = "validation"
-    return table
+    return [training.index[rows] for _, rows in splitter.split(training, training["label"], training["group"])]
 
 
 def _exclude(table, rows, reason):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -11,17 +12,9 @@ import keras
 import numpy
 import pandas
 
-from .config import BUILD_DIR, Settings
+from .config import BUILD_DIR, Settings, recipe_named
 from .models import backbone_named, build_classifier, freeze, imagenet_available, unfreeze
 
-# original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
-# transfer:  the head on the frozen backbone first, then fine-tuning from a late layer on at a low rate
-# scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
-RECIPES = {
-    "original": dict(convention="unit", batch_norm_momentum=None),
-    "transfer": dict(convention="imagenet", batch_norm_momentum=None),
-    "scratch": dict(convention="centred", batch_norm_momentum=0.9),
-}
 HEAD_LEARNING_RATE, FINE_TUNE_LEARNING_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
 
 
@@ -51,22 +44,23 @@ def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
 
 def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
     """The classifier that the settings' recipe asks for, with untrained head."""
-    if settings.recipe not in RECIPES:
-        raise ValueError(f"There is no recipe '{settings.recipe}'; choose one of: {', '.join(RECIPES)}.")
+    recipe = recipe_named(settings.recipe)
     return build_classifier(model, image_size=settings.image_size, classes=classes, weights=settings.weights,
-                            precision=settings.precision, seed=settings.seed, **RECIPES[settings.recipe])  # fmt: skip
+                            convention=recipe["convention"], batch_norm_momentum=recipe["batch_norm_momentum"],
+                            precision=settings.precision, seed=settings.seed)  # fmt: skip
 
 
 def phases(settings: Settings, model: str) -> list[dict]:
     """The recipe as phases: name, first and last epoch (1-based), learning rate and the layer training starts from."""
-    if settings.recipe == "transfer":
+    base = recipe_named(settings.recipe)["base"]
+    if base == "transfer":
         switch = settings.head_epochs
         head = dict(phase="head", first=1, last=switch, learning_rate=HEAD_LEARNING_RATE)
         tune = dict(phase="fine_tune", first=switch + 1, last=settings.epochs, learning_rate=FINE_TUNE_LEARNING_RATE)
         return [phase for phase in (head, tune) if phase["first"] <= phase["last"]]
     scratch = backbone_named(model).scratch_learning_rate * settings.batch_size / 32  # linear: arXiv:1706.02677
     rates = {"original": 1e-3, "scratch": scratch}
-    return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rates[settings.recipe])]
+    return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rates[base])]
 
 
 class RateTable(keras.optimizers.schedules.LearningRateSchedule):
@@ -100,13 +94,15 @@ def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> N
         freeze(model)
     else:
         unfreeze(model, backbone_named(model.name).fine_tune_from if phase["phase"] == "fine_tune" else None)
-    rates = RateTable(learning_rates(phase, recipe, steps))
-    if recipe == "scratch":
+    base, smoothing = (recipe_named(recipe)[key] for key in ("base", "label_smoothing"))
+    rates = RateTable(learning_rates(phase, base, steps))
+    if base == "scratch":
         optimizer = keras.optimizers.AdamW(rates, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
     else:
         optimizer = keras.optimizers.Adam(rates)
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")  # made here: made by fit, TensorFlow traces twice
-    model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=[accuracy])
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
     optimizer.build(model.trainable_variables)  # a checkpoint can only fill an optimizer that is built
 
 
@@ -174,10 +170,10 @@ class EpochKeeper(keras.callbacks.Callback):
             )
         before = read_history(self.folder)
         row = dict(epoch=epoch + 1, phase=self.phase["phase"], seconds=round(time.perf_counter() - self.started, 2),
-                   learning_rate=rate, loss=logs["loss"], accuracy=logs["accuracy"],
-                   val_loss=logs["val_loss"], val_accuracy=logs["val_accuracy"])  # fmt: skip
+                   learning_rate=rate, loss=logs["loss"], accuracy=logs["accuracy"])  # fmt: skip
+        row |= {name: logs.get(name, math.nan) for name in ("val_loss", "val_accuracy")}
         history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
-        if before.empty or row["val_accuracy"] > before["val_accuracy"].max():
+        if before.empty or not row["val_accuracy"] <= before["val_accuracy"].max():  # the last, if nothing is held out
             network = keras.Model(self.model.inputs, self.model.outputs, name=self.model.name)  # without its optimizer
             replace_file(self.folder / "best.keras", network.save)
         replace_file(_checkpoint(self.folder, epoch + 1), self.model.save_weights)
