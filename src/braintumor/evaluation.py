@@ -7,17 +7,15 @@ from importlib import metadata
 from pathlib import Path
 
 import keras
-import numpy
 import pandas
-from sklearn.metrics import roc_auc_score
 
 from .config import BUILD_DIR, Settings
 from .generators import sequences, subset_sequence
+from .metrics import metrics_row
 from .models import choose_precision
 from .splits import load_study
 from .training import build_for, replace_file, run_folder, run_name, train
 
-REPLICATES = 2000  # of the bootstrap
 NOTEBOOKS = {"vgg16": "03_train_vgg16", "resnet50": "04_train_resnet50"}
 
 
@@ -64,6 +62,13 @@ def write_table(table: pandas.DataFrame, file: Path) -> None:
     """Write a CSV file whole or not at all, with six significant digits and LF line ends."""
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def read_table(file: Path, notebook: str) -> pandas.DataFrame:
+    """A CSV file of results; raises FileNotFoundError that names the notebook which writes it."""
+    if not file.exists():
+        raise FileNotFoundError(f"'{file.name}' is missing in {file.parent.name}/: run notebook {notebook} first.")
+    return pandas.read_csv(file)
 
 
 def save_figure(figure, file: Path) -> None:
@@ -114,70 +119,6 @@ def _read_folder(folder):
     return {"facts": json.loads((folder / "settings.json").read_text()), "folder": folder,
             "history": pandas.read_csv(folder / "history.csv"),
             "predictions": pandas.read_csv(folder / "predictions.csv")}  # fmt: skip
-
-
-def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict:
-    """One row of metrics.csv. Intervals are 95 %, from a bootstrap over groups; AUROC is NaN where undefined.
-
-    ``ece``: expected calibration error with 15 bins (arXiv:1706.04599); ``brier``: sum over classes of the squared
-    difference of probability and truth, in [0, 2].
-    """
-    rows = predictions[predictions["subset"] == subset]
-    labels = [column.removeprefix("p_") for column in predictions if column.startswith("p_")]
-    if rows.empty:
-        raise ValueError(f"No scan of the subset '{subset}' was predicted by {facts['model']}.")
-    probabilities = rows[[f"p_{label}" for label in labels]].to_numpy()
-    truth = numpy.eye(len(labels))[rows["label"].map(labels.index)]
-    scores, lows, highs = _with_intervals(rows, labels)
-    row = {key: facts[key] for key in ("model", "recipe", "protocol", "weights", "image_size", "seed")}
-    row |= {"subset": subset, "n": len(rows), "groups": rows["group"].nunique()}
-    for name in ("accuracy", "macro_f1"):
-        row |= {name: scores[name], f"{name}_low": lows[name], f"{name}_high": highs[name]}
-    row["balanced_accuracy"] = numpy.nanmean([scores[f"recall_{label}"] for label in labels])
-    defined = len(labels) > 2 and (truth.sum(axis=0) > 0).all()
-    row["auroc"] = roc_auc_score(truth, probabilities, average="macro") if defined else numpy.nan
-    row["ece"] = expected_calibration_error(truth, probabilities)
-    row["brier"] = ((probabilities - truth) ** 2).sum(1).mean()
-    for name in [f"recall_{label}" for label in labels]:
-        row |= {name: scores[name], f"{name}_low": lows[name], f"{name}_high": highs[name]}
-    return row
-
-
-def expected_calibration_error(truth: numpy.ndarray, probabilities: numpy.ndarray, bins: int = 15) -> float:
-    """Mean distance of confidence and accuracy over equally wide bins of confidence, weighted by scans; in [0, 1]."""
-    confidence, best = probabilities.max(axis=1), probabilities.argmax(axis=1)
-    right = truth[numpy.arange(len(truth)), best]
-    which = numpy.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = numpy.bincount(which, weights=right - confidence, minlength=bins)
-    return float(numpy.abs(gaps).sum() / len(truth))
-
-
-def scores_of(confusion: numpy.ndarray, labels: list[str]) -> dict:
-    """Accuracy, macro-F1 and recall of each class from counts, shape (..., true class, predicted class).
-
-    A class without scans has recall NaN and does not count for macro-F1.
-    """
-    hits = numpy.diagonal(confusion, axis1=-2, axis2=-1)
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    with numpy.errstate(invalid="ignore", divide="ignore"):
-        recall = hits / numpy.where(true > 0, true, numpy.nan)
-        f1 = numpy.where(true > 0, 2 * hits / (true + predicted), numpy.nan)
-    scores = {"accuracy": hits.sum(axis=-1) / confusion.sum(axis=(-2, -1)), "macro_f1": numpy.nanmean(f1, axis=-1)}
-    return scores | {f"recall_{label}": recall[..., index] for index, label in enumerate(labels)}
-
-
-def _with_intervals(rows, labels):
-    """Scores and the 2.5 and 97.5 percentiles of a bootstrap that draws whole groups (Efron and Tibshirani 1993)."""
-    cells = rows["label"].map(labels.index) * len(labels) + rows["predicted"].map(labels.index)
-    counts = pandas.crosstab(rows["group"], cells).reindex(columns=range(len(labels) ** 2), fill_value=0).to_numpy()
-    generator = numpy.random.default_rng(0)
-    draws = generator.multinomial(len(counts), numpy.full(len(counts), 1 / len(counts)), size=REPLICATES)
-    square = (-1, len(labels), len(labels))
-    replicates = scores_of((draws @ counts).reshape(square), labels)
-    scores = {name: float(value[0]) for name, value in scores_of(counts.sum(axis=0).reshape(square), labels).items()}
-    low, high = ({name: float(numpy.nanquantile(values, share)) for name, values in replicates.items()}
-                 for share in (0.025, 0.975))  # fmt: skip
-    return scores, low, high
 
 
 def judge_on_testing(settings: Settings, model: str) -> dict:

@@ -79,7 +79,7 @@ def load_images(table: pandas.DataFrame, root: Path, image_size: int, preparatio
     with ThreadPoolExecutor() as pool:
         images, frames = zip(*pool.map(load, table["path"]))
     left, top, *scale = numpy.array(frames).T
-    boxes = table.reindex(columns=["box_x", "box_y", "box_w", "box_h"]).to_numpy(float)
+    boxes = table.reindex(columns=["box_x", "box_y", "box_w", "box_h"]).to_numpy(float, copy=True)
     boxes[:, :2] -= numpy.column_stack([left, top])
     return numpy.stack(images), boxes * numpy.column_stack(scale * 2)
 

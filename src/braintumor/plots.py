@@ -78,12 +78,6 @@ def show_curves(axes, name, histories):
         axes.text(1.02, place, text, color=colour, size=SMALL, va="center", transform=axes.transAxes)
 
 
-def _show_scan(axes, image, brightest):
-    """An image in true aspect, black at 0, with its size in pixels."""
-    axes.imshow(image, cmap="gray", vmin=0, vmax=brightest)
-    axes.set_xlabel(f"{image.shape[1]} × {image.shape[0]} px", size=SMALL)
-
-
 def scan_grid(images, table, *, columns, note) -> Figure:
     """One row of scans (uint8) a class, in the order of the table, with the tumour boxes (px) that are known."""
     colours, height = class_colours(table["label"]), (WIDTH - 0.5) / columns + 0.2
@@ -94,7 +88,8 @@ def scan_grid(images, table, *, columns, note) -> Figure:
         row[0].set_ylabel(display_name(label), weight="bold")
         row[0].axvline(-0.5, color=colour, linewidth=6, clip_on=False)
         for axes, position in zip(row, numpy.flatnonzero(table["label"] == label), strict=False):
-            _show_scan(axes, images[position], 255)
+            axes.imshow(images[position], cmap="gray", vmin=0, vmax=255)
+            axes.set_xlabel(" × ".join(map(str, images[position].shape[::-1])) + " px", size=SMALL)
             x, y, *size = table.iloc[position][["box_x", "box_y", "box_w", "box_h"]]
             if pandas.notna(x):
                 axes.add_patch(Rectangle((x, y), *size, fill=False, color=BOX, linewidth=1.5))
@@ -117,12 +112,29 @@ def class_counts(table, *, note) -> Figure:
     return figure
 
 
-def augmentation_preview(original, augmented, *, label, note) -> Figure:
-    """One scan as it is, then as the networks see it while they train; pixels are float32 in [0, 1]."""
-    rows = -(-len([original, *augmented]) // 5)
-    title = f"One {display_name(label)} scan, and {len(augmented)} of the ways the networks see it in training"
-    figure, panels = base_figure(title, note, rows * 2.05, rows, 5, layout="compressed", subplot_kw=BLANK)
-    for i, (axes, image) in enumerate(zip(panels, (original, *augmented), strict=False)):
-        _show_scan(axes, numpy.squeeze(image), 1)
-        axes.set_title(f"augmented, {i}" if i else "as it is", size=10, weight="normal" if i else "bold")
+def image_grid(images, captions, *, title, columns, note, footnote="") -> Figure:
+    """Images (uint8, or float in [0, 1]) in rows of ``columns``, each with a caption above."""
+    rows = -(-len(images) // columns)
+    shape = (rows * (WIDTH / columns + 0.4), rows, columns)
+    figure, panels = base_figure(title, note, *shape, footnote, layout="compressed", subplot_kw=BLANK)
+    for axes, image, caption in zip(panels, images, captions, strict=False):
+        axes.imshow(numpy.squeeze(image), cmap="gray", vmin=0, vmax=255 if image.dtype == numpy.uint8 else 1)
+        axes.set_title(caption, size=SMALL)
+    return figure
+
+
+def source_shift(scans, features, *, title, note) -> Figure:
+    """Testing against Training: histograms of three ``features`` (column: axis label), and ``first`` by ``second``."""
+    figure, panels = base_figure(title, note, 4.4, 2, 2, "Grey: Training. Yellow: Testing.")
+    folders = [(PALE, scans[scans["split"] == "training"]), (WARNING, scans[scans["split"] == "testing"])]
+    for axes, (column, label) in zip(panels, features.items(), strict=False):
+        edges = numpy.linspace(*numpy.quantile(scans[column], (0.01, 0.99)), 25)
+        for colour, part in folders:
+            values, weights = part[column].clip(edges[0], edges[-1]), numpy.full(len(part), 1 / len(part))
+            axes.hist(values, edges, weights=weights, color=colour, alpha=0.7, edgecolor=INK, linewidth=0.5)
+        axes.set(xlabel=label, ylabel="share of folder")
+        axes.yaxis.set_major_formatter(percent)
+    for colour, part in folders:
+        panels[-1].scatter(part["first"], part["second"], 6, color=colour, edgecolor=INK, linewidth=0.2)
+    panels[-1].set(xlabel="first principal component", ylabel="second")
     return figure

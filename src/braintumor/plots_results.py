@@ -6,6 +6,7 @@ from matplotlib.colors import LinearSegmentedColormap
 
 from .plots import GREY, INK, MODEL_COLOURS, PALE, SMALL, Figure, base_figure, display_name, percent, show_curves
 
+NO_INTERVAL = (float("nan"), float("nan"))
 LEAKY = "Leaky: the original's validation shares patients with its training."
 
 
@@ -74,26 +75,47 @@ def confusion_matrices(predictions, *, subset, note) -> Figure:
 
 def accuracy_comparison(metrics, original, *, baseline, note) -> Figure:
     """Accuracy of each model under what the original's log promised; ``baseline``: that of always the largest class."""
-    rows, falls, no_interval = [], [], (float("nan"), float("nan"))
+    rows, falls = [], []
     metrics = metrics.sort_values("subset", ascending=False, kind="stable")
     for model, part in metrics.groupby("model", sort=False):
         name, colour = display_name(model), MODEL_COLOURS.get(model, INK)
         logged = original.loc[original["model"].str.lower() == model, "val_accuracy"].tail(1)
-        rows += [(f"{name}, original's validation (leaky)", GREY, share, *no_interval) for share in logged]
+        rows += [(f"{name}, original's validation (leaky)", GREY, share, *NO_INTERVAL) for share in logged]
         for row in part.itertuples():
             text = f"{name}, {row.subset} (n = {row.n:,} scans)"
             rows.append((text, colour, row.accuracy, row.accuracy_low, row.accuracy_high))
         falls.append(f"{name} {' → '.join(map(percent, part['accuracy']))}")
-    rows.append(("always the largest class", GREY, baseline, *no_interval))
+    rows.append(("always the largest class", GREY, baseline, *NO_INTERVAL))
     title = f"Accuracy, {' → '.join(metrics['subset'].unique())}: {'; '.join(falls)}"
     footnote = f"Bars: 95 % intervals, bootstrap over patient groups. {LEAKY}"
+    return interval_chart(rows, title=title, xlabel="accuracy (share of scans)", note=note, footnote=footnote)
+
+
+def interval_chart(rows, *, title, xlabel, note, footnote) -> Figure:
+    """Shares with their intervals, a line for each (text, colour, share, low, high); see ``NO_INTERVAL``."""
     figure, (axes,) = base_figure(title, note, 0.9 + 0.3 * len(rows), footnote=footnote)
     for y, (_, colour, share, low, high) in enumerate(rows):
         axes.plot([low, share, high], [y] * 3, "o-", color=colour, linewidth=2, markersize=8, markevery=[1])
         interval = f" ({percent(low)} to {percent(high)})" if low < high else ""
         axes.text(1.02, y, percent(share) + interval, size=SMALL, va="center", color=colour)
     axes.set_yticks(range(len(rows)), [text for text, *_ in rows])
-    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (share of scans)")
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     axes.grid(axis="x", color=PALE, linewidth=0.5)
     axes.xaxis.set_major_formatter(percent)
+    return figure
+
+
+def reliability_diagrams(panels_of, *, title, note) -> Figure:
+    """How often a model is right against how sure it is: a panel for each title, a line a name to ``reliability``."""
+    footnote = "Dots: tenths of the confidence scale, larger with more scans. Dashed: as often right as sure."
+    figure, panels = base_figure(title, note, 3.4, 1, len(panels_of), footnote, sharey=True)
+    for axes, (name, lines) in zip(panels, panels_of.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+        for (kind, table), colour in zip(lines.items(), (GREY, MODEL_COLOURS.get(name, INK)), strict=True):
+            axes.plot(table["confidence"], table["accuracy"], color=colour, label=kind)
+            axes.scatter(table["confidence"], table["accuracy"], 4 + table["scans"] / 2, color=colour)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (largest probability)", ylabel="share of scans right")
+        axes.set_title(display_name(name), size=10, weight="bold")
+        axes.legend(frameon=False, fontsize=SMALL, loc="upper left")
+        axes.label_outer()
     return figure

@@ -1,0 +1,61 @@
+"""Can the scans be trusted? Copies, look-alikes, and what can be told from a scan without seeing the brain in it."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy
+import pandas
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from .generators import head_frame, read_scan
+
+FEATURES = ["width", "height", "bytes", "mean_grey", "contrast", "border"]
+NEAR = 24  # of 256 bits: two perceptual hashes that differ in no more are near-duplicates
+
+
+def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
+    """The scan table with ``pixels`` (sha256 of size and grey pixels), ``look`` and the six ``FEATURES``.
+
+    ``look``: 16 x 16 perceptual hash, 32 bytes: which of the lowest frequencies of the scan, shrunk to 64 px, exceed
+    their median (Zauner: Implementation and benchmarking of perceptual image hash functions, 2010).
+    ``width``, ``height`` in px, ``bytes`` of the file, ``mean_grey`` and ``contrast`` (standard deviation) in grey
+    levels, ``border``: the share of the scan that lies outside of the head's frame.
+    """
+
+    def describe(path):
+        image = read_scan(root / path)
+        low = cv2.dct(cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA).astype("float32"))[:16, :16]
+        *_, width, height = head_frame(image)
+        facts = [*image.shape[::-1], (root / path).stat().st_size, image.mean(), image.std()]
+        return [
+            hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest(),
+            numpy.packbits(low > numpy.median(low)).tobytes(),
+            *facts, 1 - width * height / image.size,
+        ]  # fmt: skip
+
+    with ThreadPoolExecutor() as pool:
+        rows = list(pool.map(describe, table["path"]))
+    return table.join(pandas.DataFrame(rows, table.index, ["pixels", "look", *FEATURES]))
+
+
+def nearest_in_training(scans: pandas.DataFrame) -> pandas.Series:
+    """In how many of the 256 bits of its look each Testing scan differs from the most similar Training scan."""
+    bits = numpy.unpackbits(numpy.frombuffer(b"".join(scans["look"]), "uint8").reshape(len(scans), -1), axis=1)
+    signs, testing = bits.astype("float32") * 2 - 1, (scans["split"] == "testing").to_numpy()
+    distance = (bits.shape[1] - signs[testing] @ signs[~testing].T) / 2
+    return pandas.Series(distance.min(axis=1).astype(int), scans.index[testing], name="bits")
+
+
+def shortcut_probe(scans: pandas.DataFrame, seed: int) -> pandas.DataFrame:
+    """Validation and test rows of scans with subsets and ``FEATURES``, with the predictions of gradient boosting.
+
+    The columns are those of ``evaluation.predict``. What such a classifier gets right, nobody needs a brain for.
+    """
+    probe = HistGradientBoostingClassifier(random_state=seed, early_stopping=False)
+    train, judged = scans[scans["subset"] == "train"], scans[scans["subset"].isin(["validation", "test"])]
+    probe.fit(train[FEATURES], train["label"])
+    columns = [f"p_{label}" for label in probe.classes_]
+    probabilities = pandas.DataFrame(probe.predict_proba(judged[FEATURES]), judged.index, columns)
+    return judged.join(probabilities).assign(predicted=probe.predict(judged[FEATURES]))
