@@ -1,13 +1,15 @@
-"""Write the README's results from the committed result files: no figure in it is typed by hand."""
+"""Write the results in README and model card from the committed result files: no figure in them is typed by hand."""
 
 import json
 from pathlib import Path
 
+import numpy
 import pandas
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results: written by tools/update_readme.py -->", "<!-- end of results -->"
 NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "validation": "validation", "test": "Testing folder"}
+FEWEST_GROUPS = 10  # with fewer, a bootstrap over groups says nothing
 
 
 def percent(share: float) -> str:
@@ -15,6 +17,8 @@ def percent(share: float) -> str:
 
 
 def with_interval(row, score: str) -> str:
+    if pandas.isna(row[score]):
+        return "–"
     return f"{percent(row[score])} ({100 * row[f'{score}_low']:.1f} to {100 * row[f'{score}_high']:.1f})"
 
 
@@ -39,12 +43,12 @@ def results_section(results: Path, original: Path) -> str:
 
 def run_sentence(file: Path) -> str:
     facts = json.loads(file.read_text())
-    subsets = facts["subsets"]
+    order = [subset for subset in ("train", "validation", "test", "excluded") if subset in facts["subsets"]]
+    counts = ", ".join(f"{facts['subsets'][subset]:,} {subset}" for subset in order)
     return (
         f"- {NAMES[facts['model']]}: {facts['data']} ({facts['checksums']}), protocol `{facts['protocol']}`, "
         f"recipe `{facts['recipe']}`, weights `{facts['weights']}`, {facts['image_size']} px, seed {facts['seed']}, "
-        f"{facts['epochs']} epochs, {facts['precision']}; {subsets['train']:,} train, "
-        f"{subsets['validation']} validation, {subsets['test']} test, {subsets['excluded']} excluded scans."
+        f"{facts['epochs']} epochs, {facts['precision']}; {counts} scans."
     )
 
 
@@ -67,13 +71,117 @@ def findings(metrics: pandas.DataFrame, facts: pandas.Series) -> list[str]:
     ]
 
 
-def updated(readme: str, section: str) -> str:
-    """The README with everything between the two marks replaced."""
-    before, rest = readme.split(START)
+def card_section(results: Path, scans: pandas.DataFrame) -> str:
+    """Markdown for the model card: what each run rests on, its scores, recalls, and accuracy in subgroups.
+
+    ``scans`` is the committed group table: a tumour is small, middle or large among all boxes of its class there.
+    """
+    metrics = pandas.read_csv(results / "metrics.csv")
+    thirds = (scans["box_w"] * scans["box_h"]).groupby(scans["label"]).quantile([1 / 3, 2 / 3]).unstack().dropna()
+    rows = [card_rows(row, results, thirds) for _, row in metrics.iterrows()]
+    scores, recalls, subgroups, missed = (markdown(table) for table in zip(*rows))
+    cuts = "; ".join(f"{spoken(label)} {low:,.0f} and {high:,.0f}" for label, (low, high) in thirds.iterrows())
+    return "\n".join(
+        ["**What each run rests on**", ""]
+        + [run_sentence(file) for file in sorted(results.glob("*/settings.json"))]
+        + ["", "**Scores**", "", *scores, "", "**Recall of each class**", "", *recalls]
+        + ["", "**Accuracy in subgroups of the tumours**", "", *subgroups]
+        + ["", f"Thirds of the box's area within a class, cut at (px²): {cuts}."]
+        + ["", "**Tumours that were answered with 'no tumour'**", "", *missed]
+    )
+
+
+def card_rows(row: pandas.Series, results: Path, thirds: pandas.DataFrame) -> list[dict[str, str]]:
+    """One row of metrics.csv as one row of each of the card's tables: scores, recalls, subgroups, missed tumours."""
+    folder = f"{row['model']}-{row['recipe']}-{row['protocol']}-{row['image_size']}px-seed{row['seed']}"
+    table = pandas.read_csv(results / folder / "predictions.csv").query(f"subset == '{row['subset']}'")
+    settings = f"`{row['recipe']}`, `{row['protocol']}`, {row['image_size']} px, seed {row['seed']}"
+    other = row["protocol"] == "source" and row["subset"] == "test"  # those scans lie in the Training folder
+    run = {
+        "run": f"{NAMES[row['model']]}, [{settings}](../results/{folder})",
+        "judged on": "other source" if other else NAMES[row["subset"]],
+    }
+    recalls = [name for name in row.index if name.startswith("recall_") and f"{name}_low" in row.index]
+    parts = {name: table[part] for name, part in subgroups_of(table, thirds).items()}
+    return [
+        run | score_cells(row),
+        run | {spoken(name): with_interval(row, name) for name in recalls} | {"most frequent mistake": mistake(table)},
+        run | {name: share(part, part["label"]) for name, part in parts.items()},
+        run | {name: share(part, "no_tumor") for name, part in parts.items() if "patient" in name},
+    ]
+
+
+def score_cells(row) -> dict[str, str]:
+    plain = {"balanced_accuracy": percent, "auroc": "{:.3f}".format, "ece": "{:.3f}".format, "brier": "{:.3f}".format}
+    names = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "ece": "ECE", "brier": "Brier"}
+    cells = {"scans (groups)": f"{row['n']} ({row['groups']})"}
+    cells |= {"accuracy": with_interval(row, "accuracy"), "macro-F1": with_interval(row, "macro_f1")}
+    return cells | {names[name]: "–" if pandas.isna(row[name]) else how(row[name]) for name, how in plain.items()}
+
+
+def spoken(label: str) -> str:
+    return label.removeprefix("recall_").replace("_tumor", " tumour")
+
+
+def mistake(table: pandas.DataFrame) -> str:
+    """The class that is most often taken for one other class, the latter, and how often."""
+    wrong = table[table["label"] != table["predicted"]]
+    if wrong.empty:
+        return "none"
+    (label, predicted), times = next(wrong.groupby(["label", "predicted"]).size().nlargest(1).items())
+    return f"{spoken(label)} taken for {spoken(predicted)}: {times} of {(table['label'] == label).sum()}"
+
+
+def subgroups_of(table: pandas.DataFrame, thirds: pandas.DataFrame) -> dict[str, pandas.Series]:
+    """Which rows of a prediction table are in each subgroup of the tumours; ``thirds``: areas in px², by class."""
+    tumour, known = table["label"] != "no_tumor", table["group"].str.startswith("patient-")
+    area, cuts = table["box_w"] * table["box_h"], thirds.reindex(table["label"]).set_index(table.index)
+    low, high = (cuts[column] for column in cuts)
+    return {
+        "patient known": tumour & known,
+        "patient unknown": tumour & ~known,
+        "small third": area <= low,
+        "middle third": (area > low) & (area <= high),
+        "large third": area > high,
+    }
+
+
+def share(rows: pandas.DataFrame, answer: pandas.Series | str) -> str:
+    """How many of the scans got this answer, with an interval from the bootstrap of evaluation.py, and of how many."""
+    if rows.empty:
+        return "–, n = 0"
+    hits = rows["predicted"] == answer
+    counts = hits.groupby(rows["group"]).agg(["sum", "size"]).to_numpy(int)
+    if len(counts) < FEWEST_GROUPS:
+        return f"{percent(hits.mean())}, n = {len(rows)}"
+    draws = numpy.random.default_rng(0).multinomial(len(counts), numpy.full(len(counts), 1 / len(counts)), size=2000)
+    found, drawn = (draws @ counts).T
+    low, high = numpy.quantile(found / drawn, [0.025, 0.975])
+    return f"{percent(hits.mean())} ({100 * low:.1f} to {100 * high:.1f}), n = {len(rows)}"
+
+
+def markdown(rows: list[dict[str, str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = [rows[0].keys(), *(row.values() for row in rows)]
+    header, *body = [f"| {' | '.join(line)} |" for line in lines]
+    return [header, "|" + "---|" * len(rows[0]), *body]
+
+
+def updated(page: str, section: str) -> str:
+    """A page with everything between the two marks replaced."""
+    before, rest = page.split(START)
     return f"{before}{START}\n{section}\n{END}{rest.split(END)[1]}"
 
 
+def sections(root: Path) -> dict[Path, str]:
+    """What belongs between the marks of each page."""
+    results, data = root / "results", root / "data"
+    return {
+        root / "README.md": results_section(results, data / "original_history.csv"),
+        root / "docs" / "model_card.md": card_section(results, pandas.read_csv(data / "image_groups.csv")),
+    }
+
+
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    section = results_section(ROOT / "results", ROOT / "data" / "original_history.csv")
-    readme.write_text(updated(readme.read_text(), section))
+    for page, section in sections(ROOT).items():
+        page.write_text(updated(page.read_text(), section))

@@ -1,0 +1,93 @@
+"""Model card, CLAIM table and data card: their numbers come from result files, their links lead somewhere."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy
+import pandas
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import update_readme  # noqa: E402
+
+CARD, CLAIM = ROOT / "docs" / "model_card.md", ROOT / "docs" / "claim.md"
+
+
+def test_the_model_card_tells_exactly_what_the_result_files_say():
+    card = CARD.read_text()
+    assert update_readme.updated(card, update_readme.sections(ROOT)[CARD]) == card
+
+
+@pytest.mark.parametrize("page", [CARD, CLAIM], ids=lambda page: page.stem)
+def test_no_result_is_typed_by_hand(page):
+    written = update_readme.updated(page.read_text(), "") if page == CARD else page.read_text()
+    assert not re.search(r"\d\s?%|\b0\.\d{2,}", written)
+
+
+def committed_predictions():
+    for file in sorted((ROOT / "results").glob("*/predictions.csv")):
+        for _, rows in pandas.read_csv(file).groupby("subset"):
+            yield rows
+
+
+def thirds():
+    return pandas.DataFrame({0: {"glioma": 9.0, "meningioma": 4.0}, 1: {"glioma": 25.0, "meningioma": 16.0}})
+
+
+def test_subgroups_share_out_all_tumours_and_no_scan_twice():
+    for rows in committed_predictions():
+        parts = update_readme.subgroups_of(rows, thirds())
+        patients, sizes = (
+            sum(parts[name].astype(int) for name in parts if kind in name) for kind in ("patient", "third")
+        )
+        assert (patients == (rows["label"] != "no_tumor")).all()
+        assert (sizes == (rows["box_w"].notna() & rows["label"].isin(["glioma", "meningioma"]))).all()
+
+
+def test_a_tumour_is_small_or_large_among_those_of_its_class():
+    rows = pandas.DataFrame({"label": ["glioma", "meningioma", "glioma", "pituitary", "no_tumor"], "group": "patient-1",
+                             "box_w": [3, 3, 6, 3, numpy.nan], "box_h": [3, 3, 6, 3, numpy.nan]})  # fmt: skip
+    parts = update_readme.subgroups_of(rows, thirds())
+    found = {name: list(rows.index[part]) for name, part in parts.items() if "third" in name}
+    assert found == {"small third": [0], "middle third": [1], "large third": [2]}
+
+
+def test_a_share_of_all_scans_has_the_accuracy_and_interval_of_the_metrics():
+    from braintumor import evaluation
+
+    facts = dict.fromkeys(("model", "recipe", "protocol", "weights", "image_size", "seed"), "")
+    for rows in committed_predictions():
+        metrics = evaluation.metrics_row(facts, rows, rows["subset"].iloc[0])
+        expected = update_readme.with_interval(metrics, "accuracy")
+        assert update_readme.share(rows, rows["label"]) == f"{expected}, n = {len(rows)}"
+
+
+def test_a_share_of_few_groups_has_no_interval():
+    rows = pandas.DataFrame({"group": list("aab"), "predicted": ["no_tumor", "glioma", "glioma"]})
+    assert update_readme.share(rows, "no_tumor") == "33.3 %, n = 3"
+    assert update_readme.share(rows.head(0), "no_tumor") == "–, n = 0"
+
+
+def test_the_claim_table_has_every_item_once():
+    assert re.findall(r"^\| (\d+) \|", CLAIM.read_text(), re.M) == [str(item) for item in range(1, 45)]
+
+
+def anchors(page):
+    """The anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/model_card.md", "docs/claim.md"]
+)
+def test_links_lead_to_files_and_headings_that_exist(name):
+    page = ROOT / name
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not link.startswith("https://"):
+            path, _, heading = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not heading or heading in anchors(target), link
