@@ -184,6 +184,113 @@ def test_where_a_shift_leaves_a_gap_the_edge_is_repeated():
     numpy.testing.assert_array_equal(shifted, bright)
 
 
+def test_every_entry_of_the_augmentations_keeps_size_and_range(noise):
+    for name, augmentation in AUGMENTATIONS.items():
+        sequence = ScanSequence(numpy.stack([noise] * 6), [0] * 6, classes=2, batch_size=6,
+                                augmentation=augmentation, seed=0)  # fmt: skip
+        images, _ = sequence[0]
+        assert images.shape == (6, 16, 16, 1) and images.min() >= 0 and images.max() <= 1, name
+        assert len({image.tobytes() for image in images}) == 6, name
+
+
+@given(seed=st.integers(0, 2**32 - 1), zoom=st.floats(0.01, 1))
+def test_a_zoom_stays_within_its_limits(seed, zoom):
+    matrix = generators.random_affine(numpy.random.default_rng(seed), 64, **STILL, zoom=zoom)
+    scales = numpy.log(numpy.diag(matrix[:, :2]))
+    assert (abs(scales) <= zoom * 4 / 3 + 1e-9).all()
+
+
+def test_a_zoom_draws_nothing_from_the_stream_where_it_is_off():
+    one, other = numpy.random.default_rng(0), numpy.random.default_rng(0)
+    generators.random_affine(one, 64, **ORIGINAL)
+    generators.random_affine(other, 64, **ORIGINAL, zoom=0.0)
+    assert one.random() == other.random()
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_new_grey_scale_is_a_table_of_256_levels(seed):
+    levels = generators.random_grey_scale(numpy.random.default_rng(seed))
+    assert (levels.shape, levels.dtype) == ((256,), numpy.uint8)
+
+
+# --- transplants ---
+
+
+def sources():
+    """Twelve dark scans with a bright tumour (label 0, boxed) and twelve grey ones without (label 1)."""
+    images = numpy.repeat(numpy.uint8([20] * 12 + [120] * 12), 32 * 32).reshape(24, 32, 32)
+    images[:12, 10:20, 12:24] = 250
+    boxes = numpy.full((24, 4), numpy.nan)
+    boxes[:12] = 12, 10, 12, 10
+    return images, numpy.repeat([0, 1], 12), boxes
+
+
+def test_a_transplanted_tumour_brings_its_label_along_and_a_hidden_one_takes_it_away():
+    images, labels, boxes = sources()
+    how = STILL | dict(transplant=1.0)
+    batch, one_hot = ScanSequence(images, labels, boxes, classes=2, batch_size=24, augmentation=how, seed=0)[0]
+    background, centre = (batch[:, row, column, 0] * 255 for row, column in ((1, 1), (15, 18)))
+    assert (one_hot.argmax(axis=1) == (background < 60)).all()  # the label follows the patch, not the scan around it
+    assert ((centre > 200) == (one_hot.argmax(axis=1) == 0)).all()
+
+
+def test_where_no_box_is_known_nothing_is_transplanted():
+    images, labels, _ = sources()
+    how = STILL | dict(transplant=1.0)
+    batch, one_hot = ScanSequence(images, labels, classes=2, batch_size=24, augmentation=how, seed=0)[0]
+    assert sorted(batch[:, 1, 1, 0]) == sorted(numpy.float32(images[:, 1, 1]) / 255)
+    assert (batch[:, 15, 18, 0] > 0.9).sum() == 12
+    assert one_hot.sum(axis=0).tolist() == [12, 12]
+
+
+def test_a_patch_has_a_soft_edge_and_leaves_the_rest_alone():
+    dark, bright = numpy.zeros((40, 40), "uint8"), numpy.full((40, 40), 200, "uint8")
+    box = numpy.array([10.0, 10.0, 16.0, 16.0])
+    mixed = generators.transplant(dark, bright, box, numpy.random.default_rng(0))
+    assert mixed[18, 18] == 200 and mixed[0, 0] == 0 and mixed[39, 39] == 0
+    assert len(numpy.unique(mixed)) > 3
+
+
+# --- preparation ---
+
+
+def head(height, width, *, left=0, top=0, size=(100, 80)):
+    """A black scan with a bright rectangle of ``size`` (height, width) at (left, top)."""
+    image = numpy.zeros((height, width), "uint8")
+    image[top : top + size[0], left : left + size[1]] = 180
+    return image
+
+
+@given(left=st.integers(0, 60), top=st.integers(0, 60), height=st.integers(30, 100), width=st.integers(30, 100))
+def test_the_frame_of_a_head_is_found(left, top, height, width):
+    image = head(200, 200, left=left, top=top, size=(height, width))
+    assert generators.head_frame(image) == (left, top, width, height)
+
+
+def test_the_frame_of_an_empty_scan_is_all_of_it():
+    assert generators.head_frame(numpy.full((30, 40), 7, "uint8")) == (0, 0, 40, 30)
+
+
+def test_cropping_to_the_head_keeps_its_aspect_and_spreads_its_greys():
+    image = head(300, 200, left=40, top=150, size=(100, 50))
+    image[150:200, 40:90] = 90
+    square, _ = generators.prepare(image, 64, "head")
+    assert square.shape == (64, 64) and square.min() == 0 and square.max() == 255
+    assert (square[:, :14] == 0).all() and (square[:, 50:] == 0).all()  # 100 x 50 px: black at both sides
+
+
+@pytest.mark.parametrize("preparation", ["resize", "head"])
+def test_a_box_moves_along_with_its_scan(tmp_path, preparation):
+    image = head(240, 160, left=30, top=60, size=(120, 90))
+    image[100:130, 50:80] = 255
+    write(tmp_path / "scan.png", image)
+    row = pandas.DataFrame([{"path": "scan.png", "box_x": 50, "box_y": 100, "box_w": 30, "box_h": 30}])
+    (square,), (box,) = generators.load_images(row, tmp_path, 120, preparation)
+    bright = numpy.argwhere(square > 230)
+    found = [*bright.min(axis=0)[::-1], *(numpy.ptp(bright, axis=0) + 1)[::-1]]
+    numpy.testing.assert_allclose(box, found, atol=1.5)
+
+
 # --- reading ---
 
 

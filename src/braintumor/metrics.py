@@ -122,7 +122,7 @@ def with_temperature(predictions: pandas.DataFrame, temperature: float) -> panda
 
 
 def reliability(predictions: pandas.DataFrame, bins: int = 10) -> pandas.DataFrame:
-    """Mean ``confidence``, ``accuracy`` and ``scans`` of equally wide bins of confidence that hold at least five scans."""
+    """Mean ``confidence``, ``accuracy`` and ``scans`` of each of the equally wide bins of confidence with 5 scans."""
     confidence = predictions[[f"p_{label}" for label in _labels(predictions)]].max(axis=1)
     right = predictions["label"] == predictions["predicted"]
     table = pandas.DataFrame({"confidence": confidence, "accuracy": right, "scans": 1})
