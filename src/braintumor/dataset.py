@@ -10,11 +10,6 @@ from .config import BUILD_DIR, DATA_DIR, data_folder_from_environment
 
 BOX = ["box_x", "box_y", "box_w", "box_h"]
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-_ADVICE = {
-    "missing": "published but not here; copy or download the data set again",
-    "changed": "not the bytes that were published; replace them to repeat the committed results",
-    "extra": "not part of the published data set; remove them to repeat the committed results",
-}
 
 
 def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
@@ -54,9 +49,9 @@ def known_scans(root: Path, data_dir: Path = DATA_DIR) -> pandas.DataFrame:
 def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.DataFrame:
     """One row a scan, sorted by path: path, split, label, sha256, group, label_conflict, box_x, box_y, box_w, box_h.
 
-    A file has the group, box (pixels) and conflict of the row of ``reference`` (None: ``known_scans``) with the same
-    bytes. Otherwise the group is "file-" and 12 digits of sha256, the box NaN. One file under two labels is a
-    conflict in any case. Raises ValueError where Training and Testing do not have the same classes.
+    Group, box (pixels) and conflict are those of the same bytes in ``reference`` (None: ``known_scans``). Others get
+    "file-" and 12 digits of sha256 as their group, and no box (NaN). One file under two labels is always a conflict.
+    Raises ValueError where Training and Testing do not have the same classes.
     """
     rows = [
         (file.relative_to(root).as_posix(), *file.parts[-3:-1], hashlib.sha256(file.read_bytes()).hexdigest())
@@ -82,8 +77,7 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
 def verify(root: Path, table: pandas.DataFrame, reference: pandas.DataFrame | None = None) -> dict:
     """Compare a whole ``scan_table`` with ``reference`` (None: ``known_scans``) by path and sha256; reads no scan.
 
-    Gives name, status (verified, incomplete, changed, unverified, phantoms), the numbers scans, verified and
-    expected, and the paths missing, changed and extra.
+    The report has a name, a status (verified, incomplete, changed, unverified, phantoms), counts, and lists of paths.
     """
     known = known_scans(root) if reference is None else reference
     here, there = (dict(zip(scans["path"], scans["sha256"])) for scans in (table, known))
@@ -105,10 +99,10 @@ def describe(report: dict) -> str:
     if report["status"] == "unverified":
         return f"unverified data set: {report['scans']} scans; only copies of a file are kept together, not patients"
     lines = [f"verified {report['verified']}/{report['expected']}"]
-    for kind, advice in _ADVICE.items():
+    for kind in ("missing", "changed", "extra"):
         if paths := report[kind]:
-            more = f" and {len(paths) - 10} more" if len(paths) > 10 else ""
-            lines.append(f"{len(paths)} {kind} ({advice}): {', '.join(paths[:10])}{more}")
+            names = ", ".join(paths[:10]) + (f" and {len(paths) - 10} more" if len(paths) > 10 else "")
+            lines.append(f"{len(paths)} {kind} (only the scans as published repeat the committed results): {names}")
     return "\n".join(lines)
 
 

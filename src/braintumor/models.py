@@ -1,10 +1,10 @@
 """What is trained: an ImageNet backbone under one common head, with the input convention inside the model."""
 
-import dataclasses
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 
@@ -13,8 +13,7 @@ from .download import reachable
 WEIGHTS_HOST = "storage.googleapis.com"  # where keras.applications keeps its weights
 
 
-@dataclasses.dataclass(frozen=True)
-class Backbone:
+class Backbone(NamedTuple):
     """A network of ``keras.applications``; a new one is one more entry in ``BACKBONES``."""
 
     constructor: Callable
