@@ -20,11 +20,9 @@ SLICES, MINIMUM_SCANS = 4, 48  # at least three patients a class, one of them fo
 GREY = dict(air=0.02, bone=0.06, fluid=0.12, oedema=0.26, grey=0.33, white=0.42, tumour=0.95, fat=0.5)
 # ellipsoids in the order of painting: tissue, centre |x| y z, radii x y z
 FACE = """fat 0 2.6 -4.4 6.4 6.7 8, fat 0 -1.6 -10 6 5.8 10, fat 0 9.2 -4.7 1.5 1.6 1.8, grey 0 2.4 -4.4 6 6.3 7.4,
-    grey 0 -1.4 -10 5.5 5.1 9.5, fat 3.1 6.6 -3.1 1.9 2.5 1.6, fluid 3.1 7.5 -3.1 1.2 1.2 1.2, air 0 6.2 -5 1.4 2.6 1.8,
-    white 0 4.6 -9.2 2.4 2.9 1.7, air 0 1.6 -9.5 .9 .5 4"""
+    grey 0 -1.4 -10 5.5 5.1 9.5, fat 3.1 6.6 -3.1 1.9 2.5 1.6, fluid 3.1 7.5 -3.1 1.2 1.2 1.2, air 0 6.2 -5 1.4 3 2"""
 BRAIN = """fluid 0 -5 -4 5.2 3.75 2.6, grey 2 -4.9 -4 3.1 3.3 2.3, fluid 0 .3 -3.4 1.9 2.5 2.5, white 0 -.2 1.2 1.3 4 2,
-    fluid .85 -.2 1 .8 3.1 1.5, fluid 2.3 -3.6 .6 .6 1.7 .9, grey 1.7 1.4 .8 .75 1.5 1.4, grey 2.7 .2 .2 .75 1.9 1.1,
-    grey 1.1 -1 .2 1 1.7 1, white 0 -.9 -2.2 1.6 1.1 2.2, white 0 -2 -6 .6 .5 4"""
+    fluid .85 -.2 1 .8 3.1 1.5, fluid 2.3 -3.6 .6 .6 1.7 .9, grey 2 .3 .3 1.3 2.2 1.3, white 0 -1.2 -4 1.3 1.2 4"""
 VAULT = np.float32([0, -0.3, 0.6, 6.8, 8.7, 6.8])[:, None, None]  # the cavity of the skull: centre, radii
 TUMOURS = {  # centres lie on the upper half of an ellipsoid (centre, radii); range of radii, roughness, least depth
     "glioma": ((0, 0, 1.2), (3.2, 4.5, 2), (1.5, 2.2), 0.16, 0.25),  # in the white matter
@@ -113,7 +111,7 @@ def _draw(label, points, ball, phase):
     base = z - np.float32(np.interp(y, (-9, -3.4, -1, 1.6, 2.8, 3.2, 4, 9), (-5.5, -7, -6, -3, -3.3, -2.4, -2, -1.6)))
     canal = np.minimum(0.9 - np.hypot(x, y + 2.2), -5 - z)
     depth = np.maximum.reduce([np.minimum(vault, base), temporal, canal])  # below the dura, negative outside
-    inside, cortex = depth > 0, np.minimum(depth - 0.2, x - 0.1)
+    inside, cortex = depth > 0, np.minimum.reduce([depth - 0.2, x - 0.1, z + 7])
     radial = (points - VAULT[:3]) / VAULT[3:]  # folds run inwards
     radial = 6.5 * radial / (np.square(radial).sum(0) + 0.01) ** 0.4 + 0.6 * np.sin(points[[1, 2, 0]] + phase[1])
     fold = np.abs((np.sin(2.4 * radial) * np.cos(2.4 * radial[[1, 2, 0]])).sum(0))
