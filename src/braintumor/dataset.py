@@ -41,9 +41,11 @@ def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
 
 
 def known_scans(root: Path, data_dir: Path = DATA_DIR) -> pandas.DataFrame:
-    """What is known of the scans: root/phantoms.csv, else the committed data/image_groups.csv."""
-    own = root / phantoms.PHANTOM_TABLE
-    return pandas.read_csv(own if own.exists() else data_dir / "image_groups.csv")
+    """root/phantoms.csv, else the committed data/image_groups.csv; FileNotFoundError where there is neither."""
+    for table in (root / phantoms.PHANTOM_TABLE, data_dir / "image_groups.csv"):
+        if table.is_file():
+            return pandas.read_csv(table)
+    raise FileNotFoundError("data/image_groups.csv is missing, so no scan can be verified; work in a git checkout.")
 
 
 def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.DataFrame:
