@@ -58,7 +58,7 @@ def tiny():
         late = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="late")(early)
         return keras.Model(inputs, keras.layers.BatchNormalization(name="late_norm")(late), name=name)
 
-    entry = models.Backbone(constructor, "tiny.weights.h5", models.CAFFE_MEAN, "late", 1e-3)
+    entry = models.Backbone(constructor, "tiny.weights.h5", models.CAFFE, "late", 1e-3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.BACKBONES, "tiny", entry)
         yield "tiny"

@@ -215,11 +215,15 @@ def offline(tmp_path, monkeypatch):
     """A fresh checkout without data, network or credentials; phantoms are made quickly. Gives its folder."""
     monkeypatch.delenv("BRAINTUMOR_DATA", raising=False)
     monkeypatch.setattr(download, "reachable", lambda host: False)
-    monkeypatch.setattr(download, "kaggle_credentials", lambda: None)
+    monkeypatch.setattr(download, "kaggle_credentials", no_credentials)
     monkeypatch.setattr(phantoms, "write_phantoms", make_phantoms)
     (tmp_path / "data").mkdir()
     known(write_scans(tmp_path / "source")).to_csv(tmp_path / "data/image_groups.csv", index=False)
     return tmp_path
+
+
+def no_credentials():
+    raise ValueError("no Kaggle credentials found (such as ~/.kaggle/kaggle.json)")
 
 
 def make_phantoms(root, scans, seed):

@@ -135,7 +135,8 @@ def put(path, content):
 
 
 def test_without_credentials_there_are_none(home):
-    assert download.kaggle_credentials() is None
+    with pytest.raises(ValueError, match=r"^no Kaggle credentials found \(such as ~/.kaggle/kaggle.json\)$"):
+        download.kaggle_credentials()
 
 
 @pytest.mark.parametrize("found", [PAIR, TOKEN])

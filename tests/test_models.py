@@ -288,7 +288,7 @@ def test_imagenet_weights_are_asked_of_keras_where_they_can_be_had(tiny, monkeyp
         asked.append(weights)
         return models.BACKBONES[tiny].constructor(weights=None, **shape)
 
-    entry = models.Backbone(constructor, "any.h5", models.CAFFE_MEAN, "late", 1e-3)
+    entry = models.Backbone(constructor, "any.h5", models.CAFFE, "late", 1e-3)
     monkeypatch.setitem(models.BACKBONES, "asking", entry)
     monkeypatch.setattr(models, "reachable", lambda host: host == "storage.googleapis.com")
     models.build_classifier("asking", **(BUILD | {"weights": "imagenet"}))

@@ -210,3 +210,34 @@ def test_phantoms_never_stand_among_real_results(few_phantoms, monkeypatch):
     monkeypatch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
     with pytest.raises(ValueError, match="The preset 'cpu' is for real scans: set BRAINTUMOR_DATA or use 'sample'"):
         splits.load_scans(config.settings_from("cpu", seed=0))
+
+
+# --- the protocols testing, source, and the other folds ---
+
+
+@examples
+@any_table
+def test_testing_trains_on_no_group_that_occurs_in_the_testing_folder(table, seed):
+    table = splits.assign_subsets(table, "testing", seed)
+    sides = table.groupby("subset")["group"].agg(set)
+    assert "validation" not in sides and not sides["train"] & sides.get("test", set())
+
+
+def test_the_folds_hold_out_every_scan_of_the_testing_protocol_once(published):
+    folds = [splits.assign_subsets(published, name, 0) for name in ("patient", *(f"patient-{n}" for n in range(1, 5)))]
+    usable = splits.assign_subsets(published, "testing", 0)["subset"] == "train"
+    held_out = sum((fold["subset"] == "validation").astype(int) for fold in folds)
+    assert (held_out[usable] == 1).all() and (held_out[~usable] == 0).all()
+
+
+def test_source_judges_on_scans_of_training_that_come_from_elsewhere(published):
+    table = splits.assign_subsets(published, "source", 0)
+    test, train = (table[table["subset"] == subset] for subset in ("test", "train"))
+    assert (test["split"] == "training").all() and (
+        table.loc[table["split"] == "testing", "subset"] == "excluded"
+    ).all()
+    tumours = test["label"] != "no_tumor"
+    assert tumours.any() and (~tumours).any()
+    assert not test.loc[tumours, "group"].str.startswith("patient-").any()
+    assert train.loc[train["label"] != "no_tumor", "group"].str.startswith("patient-").all()
+    assert (table[table["subset"].isin(SIDES)].groupby("group")["subset"].nunique() == 1).all()

@@ -1,7 +1,6 @@
 """Which scans are there, and are they the right ones? Locate, list, verify."""
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas
@@ -10,13 +9,7 @@ from . import download, phantoms
 from .config import BUILD_DIR, DATA_DIR, data_folder_from_environment
 
 BOX = ["box_x", "box_y", "box_w", "box_h"]
-_SPLITS = ("Testing", "Training")
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-_ADVICE = {
-    "missing": "published but not here; copy or download the data set again",
-    "changed": "not the bytes that were published; replace them to repeat the committed results",
-    "extra": "not part of the published data set; remove them to repeat the committed results",
-}
 
 
 def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
@@ -32,13 +25,10 @@ def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
             raise FileNotFoundError(f"{name} is no folder; name one that holds Training and Testing.")
         if root:
             return root
-    for downloader in ("opendatasets", "kagglehub"):
+    for downloader, login in {"opendatasets": download.kaggle_credentials, "kagglehub": dict}.items():
         print(f"{downloader}: about 90 MB ... ", end="", flush=True)
         try:
-            login = {} if downloader == "kagglehub" else download.kaggle_credentials()
-            if login is None:
-                raise ValueError("no Kaggle credentials found (such as ~/.kaggle/kaggle.json)")
-            download.fetch(target, known_scans(target, data_dir), downloader, login)
+            download.fetch(target, known_scans(target, data_dir), downloader, login())
             print("downloaded and verified")
             return target
         except (OSError, ValueError) as error:
@@ -61,17 +51,23 @@ def known_scans(root: Path, data_dir: Path = DATA_DIR) -> pandas.DataFrame:
 def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.DataFrame:
     """One row a scan, sorted by path: path, split, label, sha256, group, label_conflict, box_x, box_y, box_w, box_h.
 
-    A file has the group, box (pixels) and conflict of the row of ``reference`` (None: ``known_scans``) with the same
-    bytes. Otherwise the group is "file-" and 12 digits of sha256, the box NaN. One file under two labels is a
-    conflict in any case. Raises ValueError where Training and Testing do not have the same classes.
+    Group, box (pixels) and conflict are those of the same bytes in ``reference`` (None: ``known_scans``). Others get
+    "file-" and 12 digits of sha256 as their group, and no box (NaN). One file under two labels is always a conflict.
+    Raises ValueError where Training and Testing do not have the same classes.
     """
-    files = _image_files(root)
-    rows = [(file.relative_to(root).as_posix(), file.parts[-3].lower(), file.parts[-2]) for file in files]
-    table = pandas.DataFrame(rows, columns=["path", "split", "label"])
-    with ThreadPoolExecutor(8) as pool:
-        table["sha256"] = list(pool.map(lambda file: hashlib.sha256(file.read_bytes()).hexdigest(), files))
+    rows = [
+        (file.relative_to(root).as_posix(), *file.parts[-3:-1], hashlib.sha256(file.read_bytes()).hexdigest())
+        for split in ("Testing", "Training")
+        for file in root.glob(f"{split}/[!._]*/[!.]*")
+        if file.suffix.lower() in _IMAGE_SUFFIXES
+    ]
+    table = pandas.DataFrame(sorted(rows), columns=["path", "split", "label", "sha256"])
+    splits = table.groupby("label")["split"].nunique()
+    if table.empty or splits.min() < 2:
+        alone = "there are none" if table.empty else f"only one has {', '.join(splits.index[splits < 2])}"
+        raise ValueError(f"'{root.name}' needs images of the same classes in Training and Testing, but {alone}.")
+    table["split"] = table["split"].str.lower()
     table["label"] = table["label"].where(table["label"] == "no_tumor", table["label"].str.removesuffix("_tumor"))
-    table = table.sort_values("path", ignore_index=True)
     known = known_scans(root) if reference is None else reference
     known = known.drop_duplicates("sha256").set_index("sha256").reindex(table["sha256"]).reset_index()
     table["group"] = known["group"].fillna("file-" + table["sha256"].str[:12])
@@ -80,35 +76,22 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
     return table.join(known[BOX].astype(float))
 
 
-def _image_files(root):
-    files = [file for split in _SPLITS for file in root.glob(f"{split}/[!._]*/[!.]*")]
-    files = [file for file in files if file.suffix.lower() in _IMAGE_SUFFIXES]
-    testing, training = ({file.parent.name for file in files if file.parts[-3] == split} for split in _SPLITS)
-    if not files or testing != training:
-        alone = f"only one has {_some(sorted(testing ^ training))}" if files else "there are none"
-        raise ValueError(f"'{root.name}' needs images of the same classes in Training and Testing, but {alone}.")
-    return files
-
-
 def verify(root: Path, table: pandas.DataFrame, reference: pandas.DataFrame | None = None) -> dict:
     """Compare a whole ``scan_table`` with ``reference`` (None: ``known_scans``) by path and sha256; reads no scan.
 
-    Gives name, status (verified, incomplete, changed, unverified, phantoms), the numbers scans, verified and
-    expected, and the paths missing, changed and extra.
+    The report has a name, a status (verified, incomplete, changed, unverified, phantoms), counts, and lists of paths.
     """
     known = known_scans(root) if reference is None else reference
-    here, there = table.set_index("path")["sha256"], known.set_index("path")["sha256"]
-    shared = here.index.intersection(there.index)
-    changed = sorted(shared[here[shared] != there[shared]])
-    missing, extra = sorted(there.index.difference(here.index)), sorted(here.index.difference(there.index))
-    status = "changed" if changed or extra else "incomplete" if missing else "verified"
-    report = {"name": download.DATASET, "status": status, "missing": missing, "changed": changed, "extra": extra}
-    report |= {"scans": len(table), "verified": len(shared) - len(changed), "expected": len(known)}
+    here, there = (dict(zip(scans["path"], scans["sha256"])) for scans in (table, known))
+    missing, extra = sorted(there.keys() - here), sorted(here.keys() - there)
+    changed = sorted(path for path in here.keys() & there if here[path] != there[path])
+    name, status = download.DATASET, "changed" if changed or extra else "incomplete" if missing else "verified"
     if (root / phantoms.PHANTOM_TABLE).exists():
-        return report | {"name": "phantoms", "status": "phantoms"}
-    if len(shared) < len(table) / 2:
-        return report | {"name": "unverified data set", "status": "unverified"}
-    return report
+        name = status = "phantoms"
+    elif len(extra) > len(here) / 2:
+        name, status = "unverified data set", "unverified"
+    counts = dict(scans=len(here), verified=len(here.items() & there.items()), expected=len(there))
+    return dict(name=name, status=status, **counts, missing=missing, changed=changed, extra=extra)
 
 
 def describe(report: dict) -> str:
@@ -117,14 +100,14 @@ def describe(report: dict) -> str:
         return f"{note(report)} ({report['scans']} scans)"
     if report["status"] == "unverified":
         return f"unverified data set: {report['scans']} scans; only copies of a file are kept together, not patients"
-    lines = [f"{len(found)} {kind} ({_ADVICE[kind]}): {_some(found)}" for kind in _ADVICE if (found := report[kind])]
-    return "\n".join([f"verified {report['verified']}/{report['expected']}", *lines])
+    lines = [f"verified {report['verified']}/{report['expected']}"]
+    for kind in ("missing", "changed", "extra"):
+        if paths := report[kind]:
+            names = ", ".join(paths[:10]) + (f" and {len(paths) - 10} more" if len(paths) > 10 else "")
+            lines.append(f"{len(paths)} {kind} (only the scans as published repeat the committed results): {names}")
+    return "\n".join(lines)
 
 
 def note(report: dict) -> str:
     """What every figure has to say about its data: nothing for scans, a warning for phantoms."""
     return "PHANTOMS: synthetic drawings, not patients" if report["status"] == "phantoms" else ""
-
-
-def _some(names):
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

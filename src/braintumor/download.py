@@ -9,7 +9,8 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from importlib import import_module
+from functools import partial
+from itertools import product
 from pathlib import Path
 from site import getuserbase
 from subprocess import DEVNULL, Popen, TimeoutExpired
@@ -19,6 +20,7 @@ import pandas
 
 DATASET = "sartajbhuvaji/brain-tumor-classification-mri"
 HOST = "api.kaggle.com"
+_FILES = ("./kaggle.json", "~/.kaggle/access_token", "$KAGGLE_CONFIG_DIR/kaggle.json", "~/.kaggle/kaggle.json")
 _CALLS = {
     "opendatasets": f"import opendatasets; opendatasets.download('https://www.kaggle.com/datasets/{DATASET}', '.')",
     "kagglehub": f"import kagglehub; kagglehub.dataset_download('{DATASET}')",
@@ -54,33 +56,28 @@ def reachable(host: str, port: int = 443, seconds: float = 3.0) -> bool:
     return bool(answers)
 
 
-def kaggle_credentials() -> dict[str, str] | None:
-    """What logs the Kaggle client in, as environment variables; None if there is nothing, ValueError for a bad file."""
-    found = _look_up(os.environ.get)
-    for name in ("./kaggle.json", "~/.kaggle/access_token", "$KAGGLE_CONFIG_DIR/kaggle.json", "~/.kaggle/kaggle.json"):
-        found = found or _from_file(name)
+def kaggle_credentials() -> dict[str, str]:
+    """What logs the Kaggle client in, as environment variables; ValueError where nothing does."""
+    files = {name: Path(os.path.expandvars(name)).expanduser() for name in _FILES}
+    files = {name: path for name, path in files.items() if path.is_file()}
+    places = [os.environ.get, *(partial(_from_file, path) for path in files.values())]
     with suppress(ImportError):
-        found = found or _look_up(import_module("google.colab.userdata").get)
-    return found
+        from google.colab import userdata
 
-
-def _look_up(get):
-    for names in (("KAGGLE_API_TOKEN",), ("KAGGLE_USERNAME", "KAGGLE_KEY")):
-        with suppress(Exception):  # Colab raises for a secret that is absent or not shared
+        places.append(userdata.get)
+    for get, names in product(places, (("KAGGLE_API_TOKEN",), ("KAGGLE_USERNAME", "KAGGLE_KEY"))):
+        with suppress(Exception):  # not there or malformed; Colab raises for a secret that is absent or not shared
             found = {name: get(name).strip() for name in names}
             if all(found.values()):
                 return found
+    for name in files:
+        raise ValueError(f"{name} holds no Kaggle user name and key; get a new one at https://www.kaggle.com/settings.")
+    raise ValueError("no Kaggle credentials found (such as ~/.kaggle/kaggle.json)")
 
 
-def _from_file(name):
-    path = Path(os.path.expandvars(name)).expanduser()
-    text = path.read_text(encoding="utf-8-sig").strip() if path.is_file() else ""
-    if not text or path.suffix != ".json":
-        return {"KAGGLE_API_TOKEN": text} if text else None
-    with suppress(ValueError, TypeError, KeyError):
-        found = json.loads(text)
-        return {"KAGGLE_USERNAME": found["username"], "KAGGLE_KEY": found["key"]}
-    raise ValueError(f"{name} holds no Kaggle user name and key; get a new one at https://www.kaggle.com/settings.")
+def _from_file(path, name):
+    text = path.read_text(encoding="utf-8-sig")
+    return json.loads(text)[name.removeprefix("KAGGLE_").lower()] if path.suffix == ".json" else text
 
 
 def fetch(target: Path, expected: pandas.DataFrame, downloader: str, login: dict, stall_seconds: float = 60.0):
@@ -95,9 +92,9 @@ def fetch(target: Path, expected: pandas.DataFrame, downloader: str, login: dict
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as name:
         _run(folder := Path(name), downloader, login, stall_seconds)
         root = next((path.parent for path in sorted(folder.rglob("Training"))), folder)
-        found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.glob("*/*/*.jpg")}
-        pairs = zip(expected["path"], expected["sha256"])
-        wrong = [path for path, sha256 in pairs if hashlib.sha256(found.get(path, b"")).hexdigest() != sha256]
+        scans = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.glob("*/*/*.jpg")}
+        found = {(path, hashlib.sha256(scan).hexdigest()) for path, scan in scans.items()}
+        wrong = [path for path, sha256 in zip(expected["path"], expected["sha256"]) if (path, sha256) not in found]
         if wrong:
             raise ConnectionError(f"{len(wrong)} of {len(expected)} scans arrived wrong, such as {wrong[0]}; {_OWN}")
         if not target.exists():  # else another process was faster
@@ -105,32 +102,26 @@ def fetch(target: Path, expected: pandas.DataFrame, downloader: str, login: dict
 
 
 def _run(folder, downloader, login, stall_seconds):
-    """Let the client work with ``folder`` as its home: it cannot prompt, nor find or leave anything elsewhere."""
+    """Let the client work as long as ``folder`` changes: its home, so it cannot prompt or leave anything elsewhere."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")} | login
     environment |= dict.fromkeys(("HOME", "USERPROFILE", "KAGGLE_CONFIG_DIR", "KAGGLEHUB_CACHE"), str(folder))
     environment |= {"PYTHONUSERBASE": getuserbase(), "DISABLE_COLAB_CACHE": "1"}
     if downloader == "opendatasets":  # insists on a name and a key; given a token, the client behind it prefers that
         values = {name: login.get(f"KAGGLE_{name.upper()}", "unused") for name in ("username", "key")}
-        (folder / "kaggle.json").touch(0o600)
         (folder / "kaggle.json").write_text(json.dumps(values), encoding="utf-8")
     command = [sys.executable, "-P", "-c", _CHILD.format(call=_CALLS[downloader])]
+    before, size = None, 0
     with Popen(command, cwd=folder, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL) as process:
         try:
-            _watch(process, folder, login, stall_seconds)
+            while process.poll() is None:
+                if size == before:
+                    raise ConnectionError(f"nothing arrived for {stall_seconds:.0f} seconds; {_OWN}")
+                with suppress(TimeoutExpired):
+                    process.wait(stall_seconds)
+                with suppress(OSError):  # files come and go
+                    before, size = size, sum(path.stat().st_size for path in folder.rglob("*"))
         finally:
             process.kill()
-
-
-def _watch(process, folder, login, stall_seconds):
-    """Wait for the client, as long as its folder changes; raise ConnectionError with one sentence if it failed."""
-    before, size = None, 0
-    while process.poll() is None:
-        if size == before:
-            raise ConnectionError(f"nothing arrived for {stall_seconds:.0f} seconds; {_OWN}")
-        with suppress(TimeoutExpired):
-            process.wait(stall_seconds)
-        with suppress(OSError):  # files come and go
-            before, size = size, sum(path.stat().st_size for path in folder.rglob("*"))
     if process.returncode:
         report = folder / "error.json"
         said = json.loads(report.read_text()) if report.exists() else "the client ended without a word"

@@ -1,8 +1,8 @@
 """A synthetic brain MR data set on disk, for when there is no data and no network.
 
-A head is drawn in space: shells around the cavity of the skull, ellipsoids (Shepp, Logan: IEEE Trans. Nucl. Sci. 21,
-1974), a cortex folded along a gyroid. A scan is a plane through it, grey as in contrast-enhanced, fat-suppressed T1
-images. Lengths are in cm from between the thalami: x to the right of the image, y forwards, z upwards.
+A head is drawn in space: ellipsoids (Shepp, Logan: IEEE Trans. Nucl. Sci. 21, 1974), a cortex folded along a gyroid.
+A scan is a plane through it, grey as in contrast-enhanced, fat-suppressed T1 images. Lengths are in cm from between
+the thalami: x to the right of the image, y forwards, z upwards.
 """
 
 import hashlib
@@ -16,24 +16,27 @@ import pandas
 LABELS = ("glioma", "meningioma", "no_tumor", "pituitary")
 VIEWS = ("sagittal", "coronal", "axial")  # planes across x, y, z
 PHANTOM_TABLE = "phantoms.csv"
-COLUMNS = ["path", "sha256", "split", "label", "group", "box_x", "box_y", "box_w", "box_h", "label_conflict"]
-SLICES, TESTING_SHARE, MINIMUM_SCANS = 4, 0.2, 48  # at least three patients a class, one of them for testing
-GREY = dict(air=0.02, bone=0.06, fluid=0.12, oedema=0.26, grey=0.33, white=0.42, vessel=0.5, tumour=0.95, fat=0.5)
+SLICES, MINIMUM_SCANS = 4, 48  # at least three patients a class, one of them for testing
+GREY = dict(air=0.02, bone=0.06, fluid=0.12, oedema=0.26, grey=0.33, white=0.42, tumour=0.95, fat=0.5)
+# ellipsoids in the order of painting: tissue, centre |x| y z, radii x y z
 FACE = """fat 0 2.6 -4.4 6.4 6.7 8, fat 0 -1.6 -10 6 5.8 10, fat 0 9.2 -4.7 1.5 1.6 1.8, grey 0 2.4 -4.4 6 6.3 7.4,
-    grey 0 -1.4 -10 5.5 5.1 9.5, fat 3.1 6.6 -3.1 1.9 2.5 1.6, fluid 3.1 7.5 -3.1 1.2 1.2 1.2, air 0 6.2 -5 1.4 2.6 1.8,
-    bone 0 5.4 -7.2 2.8 3 .25, white 0 4.6 -9.2 2.4 2.9 1.7, air 0 1.6 -9.5 .9 .5 4"""
-BRAIN = """fluid 0 .3 -3.4 1.9 2.5 2.5, white 0 -.2 1.2 1.3 3.7 2, fluid .85 -.2 1 .8 3.1 1.5,
-    fluid 2.3 -3.6 .6 .6 1.7 .9, grey 1.7 1.4 .8 .75 1.5 1.4, grey 2.7 .2 .2 .75 1.9 1.1, grey 1.1 -1 .2 1 1.7 1,
-    white 0 -1 -1.4 1.5 .9 1, white 0 -.8 -3.1 1.6 1.25 1.5, white 0 -1.8 -5.2 .8 .75 2, white 0 -2.3 -9.5 .5 .45 5"""
-VAULT = np.float32([0, -0.3, 0.6, 6.8, 8.7, 6.8]).reshape(6, 1, 1)  # the cavity of the skull: centre, radii
+    grey 0 -1.4 -10 5.5 5.1 9.5, fat 3.1 6.6 -3.1 1.9 2.5 1.6, fluid 3.1 7.5 -3.1 1.2 1.2 1.2, air 0 6.2 -5 1.4 3 2"""
+BRAIN = """fluid 0 -5 -4 5.2 3.75 2.6, grey 2 -4.9 -4 3.1 3.3 2.3, fluid 0 .3 -3.4 1.9 2.5 2.5, white 0 -.2 1.2 1.3 4 2,
+    fluid .85 -.2 1 .8 3.1 1.5, fluid 2.3 -3.6 .6 .6 1.7 .9, grey 2 .3 .3 1.3 2.2 1.3, white 0 -1.2 -4 1.3 1.2 4"""
+VAULT = np.float32([0, -0.3, 0.6, 6.8, 8.7, 6.8])[:, None, None]  # the cavity of the skull: centre, radii
+TUMOURS = {  # centres lie on the upper half of an ellipsoid (centre, radii); range of radii, roughness, least depth
+    "glioma": ((0, 0, 1.2), (3.2, 4.5, 2), (1.5, 2.2), 0.16, 0.25),  # in the white matter
+    "meningioma": ((0, -0.3, 0.6), (6.3, 8.2, 6.3), (1.3, 1.9), 0.05, -0.1),  # on the dura
+    "pituitary": ((0, 2.35, -2.7), (0, 0, 0), (0.95, 1.3), 0.05, -9),  # in the sella
+}
 
 
 def write_phantoms(root: Path, scans: int, seed: int, size: int = 256) -> pandas.DataFrame:
-    """Write ``scans`` grey 8-bit JPEG files of ``size`` x ``size`` px in the Kaggle folders, and return their table.
+    """Write ``scans`` JPEG files of ``size`` x ``size`` px in the Kaggle folders; return (and write) their table.
 
     A patient has four slices in one view, and is in Training (four fifths) or Testing; classes and views are balanced.
-    The table (also in ``phantoms.csv``) is sorted by path; boxes are in pixels, NaN without a tumour. The same seed
-    gives the same bytes. ``root`` appears complete or not at all. Raises FileExistsError, ValueError.
+    Boxes are in pixels, NaN without a tumour. The same seed gives the same bytes. ``root`` appears complete or not at
+    all. Raises FileExistsError, and ValueError for too few scans.
     """
     root, patients, rows = Path(root), -(-scans // SLICES), []
     if scans < MINIMUM_SCANS:
@@ -45,7 +48,7 @@ def write_phantoms(root: Path, scans: int, seed: int, size: int = 256) -> pandas
         staging = Path(temporary, "complete")
         for index, number in enumerate(np.random.default_rng(seed).permutation(patients) + 1):  # names tell no order
             turn, label = index // len(LABELS), LABELS[index % len(LABELS)]
-            split = "Testing" if turn < round(TESTING_SHARE * patients / len(LABELS)) else "Training"
+            split = "Testing" if turn < round(patients / len(LABELS) / 5) else "Training"
             drawn = draw_patient(label, VIEWS[turn % len(VIEWS)], np.random.default_rng([seed, number]), size)
             for scan, (image, box) in enumerate(drawn[: scans - SLICES * index], start=1):
                 path = Path(split, label.removesuffix("_tumor") + "_tumor", f"p{number:04d}_{scan}.jpg")
@@ -53,23 +56,27 @@ def write_phantoms(root: Path, scans: int, seed: int, size: int = 256) -> pandas
                 (staging / path).parent.mkdir(parents=True, exist_ok=True)
                 (staging / path).write_bytes(data)
                 facts = path.as_posix(), hashlib.sha256(data).hexdigest(), split.lower(), label, f"phantom-{number:04d}"
-                rows.append((*facts, *(box or [np.nan] * 4), False))
-        table = pandas.DataFrame(rows, columns=COLUMNS).sort_values("path", ignore_index=True)
+                rows.append((*facts, *(box or [np.nan] * 4)))
+        columns = ["path", "sha256", "split", "label", "group", "box_x", "box_y", "box_w", "box_h"]
+        table = pandas.DataFrame(sorted(rows), columns=columns).assign(label_conflict=False)
         table.to_csv(staging / PHANTOM_TABLE, index=False)
         staging.rename(root)
     return table
 
 
 def draw_patient(label: str, view: str, rng: np.random.Generator, size: int = 256) -> list:
-    """Draw the four slices of a new patient: [(image uint8 (size, size), box (x, y, width, height) in pixels or None)].
+    """The four slices of a new patient: [(image uint8 (size, size), box (x, y, width, height) in pixels or None)].
 
     A patient without a tumour is cut where a tumour of a random class might have been: position tells nothing.
     """
-    pixel, noise, gamma, ventricle = rng.uniform((21 / size, 0.01, 0.9, 0.7), (24 / size, 0.035, 1.3, 1.2))
+    pixel, noise, gamma = rng.uniform((21 / size, 0.01, 0.9), (24 / size, 0.035, 1.3))
     scale, phase = rng.uniform(0.94, 1.06, (3, 1, 1)), np.float32(rng.uniform(0, 6.3, (2, 3, 1, 1)))
     grey = {tissue: value * rng.uniform(0.9, 1.1) for tissue, value in GREY.items()}
-    kind = rng.choice([kind for kind in LABELS if kind != "no_tumor"]) if label == "no_tumor" else label
-    axis, (centre, radius, lobe), scans = VIEWS.index(view), _place_tumour(kind, VIEWS.index(view), rng), []
+    axis, kind = VIEWS.index(view), rng.choice(list(TUMOURS)) if label == "no_tumor" else label
+    direction = rng.normal(size=3) * np.where(np.arange(3) == axis, 0.3, 1)  # no slice at the rim of the head
+    direction *= (1, 1, np.sign(direction[2])) / np.linalg.norm(direction)
+    middle, reach, radii, *_ = TUMOURS[kind]
+    centre, radius, scans = middle + reach * direction, rng.uniform(*radii), []
     down, right = (np.mgrid[:size, :size] - (size - 1) / 2) * pixel
     plane = [(0.6 - right, -1.6 - down), (right, -1.6 - down), (right, -down)][axis]
     for step in np.linspace(-0.4, 0.4, SLICES):
@@ -77,29 +84,15 @@ def draw_patient(label: str, view: str, rng: np.random.Generator, size: int = 25
         points = np.float32((points + rng.normal(0, 0.08, (3, 1, 1))) / scale)  # the head moves a little
         points[0] = np.copysign(np.maximum(np.abs(points[0]), 0.25 * (axis == 0)), points[0])  # thick slices: no falx
         points += 0.12 * np.sin(0.6 * points[[1, 2, 0]] + phase[0])
-        away = ((points - centre.reshape(3, 1, 1)) / radius).astype(np.float32)
-        layers, depth = _draw_head(points, ventricle, phase)
-        more, mask = _draw_tumour(label, away, lobe, points, depth, phase)
+        layers, box = _draw(label, points, (*centre, radius, radius, radius), phase)
         image = np.full((size, size), grey["air"], np.float32)
-        for tissue, where in layers + more:
-            image[where] = grey[tissue]
+        for tissue, mask in layers:
+            image[mask] = grey[tissue]
         image = cv2.GaussianBlur(image, (0, 0), size / 340) ** gamma
         image *= cv2.resize(rng.uniform(0.75, 1.2, (3, 3)), (size, size), interpolation=cv2.INTER_CUBIC)  # coil
         real, imaginary = rng.normal(0, noise, (2, size, size))  # Rician noise: Gudbjartsson and Patz 1995
-        image = np.uint8(np.clip(255 * np.hypot(image + real, imaginary), 0, 255))
-        scans.append((image, cv2.boundingRect(mask.astype(np.uint8)) if mask.any() else None))
+        scans.append((np.uint8(np.clip(255 * np.hypot(image + real, imaginary), 0, 255)), box))
     return scans
-
-
-def _place_tumour(kind, axis, rng):
-    """Centre, radius, and in radii the shift of a second ball: in the brain, on the falx or the vault, in the sella."""
-    sides, lobe = rng.choice((-1, 1), 2), np.array([0, -0.1, 1]) if kind == "pituitary" else rng.normal(0, 0.35, 3)
-    normal = np.abs(rng.normal(size=3)) * (*sides, 1) * np.where(np.arange(3) == axis, 0.4, 1)
-    dura = VAULT[:3, 0, 0] + (VAULT[3:, 0, 0] - 0.5) * normal / np.linalg.norm(normal)
-    brain, falx = rng.uniform([(1.8, -4, 0.5), (0.6, -4, 3.6)], [(3.6, 4.5, 3.4), (0.8, 5, 5)]) * (sides[0], 1, 1)
-    low, high, centre = dict(glioma=(1.5, 2.2, brain), pituitary=(0.9, 1.25, np.array([0.1 * sides[0], 2.35, -2.9])),
-                             meningioma=(1.3, 1.9, falx if rng.random() < 0.25 else dura))[kind]  # fmt: skip
-    return centre, rng.uniform(low, high), lobe
 
 
 def _radius(points, shape):
@@ -107,42 +100,31 @@ def _radius(points, shape):
     return np.sqrt(sum(((p - c) / r) ** 2 for p, c, r in zip(points, shape[:3], shape[3:], strict=True)))
 
 
-def _ellipsoids(points, table, ventricle=1.0):
-    """(tissue, mask) of every line "tissue, centre |x| y z, radii x y z"; ``ventricle`` widens those with fluid."""
-    for tissue, *shape in map(str.split, table.split(",")):
-        yield tissue, _radius(points, np.float32(shape)) < (ventricle if tissue == "fluid" else 1)
+def _ellipsoids(points, table):
+    return [(tissue, _radius(points, np.float32(shape)) < 1) for tissue, *shape in map(str.split, table.split(","))]
 
 
-def _draw_head(points, ventricle, phase):
-    """[(tissue, mask)] in the order of painting, and the depth below the dura in cm, float32 (negative outside)."""
+def _draw(label, points, ball, phase):
+    """[(tissue, mask)] in the order of painting, and the box of the tumour without its oedema or dural tail."""
     half = x, y, z = np.abs(points[0]), points[1], points[2]
     vault, temporal = 7 - 7 * _radius(half, VAULT), 2.3 - 2.3 * _radius(half, (3.9, 1.6, -2.1, 2.5, 3.4, 2.3))
     base = z - np.float32(np.interp(y, (-9, -3.4, -1, 1.6, 2.8, 3.2, 4, 9), (-5.5, -7, -6, -3, -3.3, -2.4, -2, -1.6)))
-    depth = np.maximum.reduce([np.minimum(vault, base), temporal, np.minimum(0.9 - np.hypot(x, y + 2.2), -5 - z)])
-    tent = z + 0.2 * x - np.float32(np.interp(y + 0.35 * x - 0.8, (-9, -6, -2.6, -0.9), (-2.8, -2, -0.5, -6)))
-    inside, cerebellum = depth > 0, np.minimum.reduce([depth, -tent, z + 6.3]) > 0.15
-    cortex = np.minimum.reduce([depth - 0.2, x - 0.1, tent - 0.1])
+    canal = np.minimum(0.9 - np.hypot(x, y + 2.2), -5 - z)
+    depth = np.maximum.reduce([np.minimum(vault, base), temporal, canal])  # below the dura, negative outside
+    inside, cortex = depth > 0, np.minimum.reduce([depth - 0.2, x - 0.1, z + 7])
     radial = (points - VAULT[:3]) / VAULT[3:]  # folds run inwards
     radial = 6.5 * radial / (np.square(radial).sum(0) + 0.01) ** 0.4 + 0.6 * np.sin(points[[1, 2, 0]] + phase[1])
     fold = np.abs((np.sin(2.4 * radial) * np.cos(2.4 * radial[[1, 2, 0]])).sum(0))
-    return [
-        ("fat", vault > -1.25), *_ellipsoids(half, FACE), ("bone", depth > -0.65),
-        ("vessel", (np.abs(vault + 0.35) < 0.12) & (base > 0.5)), ("fluid", inside), ("white", cortex > 0),
-        ("grey", (cortex > 0) & ((cortex < 0.3) | (fold < 0.75 - 0.3 * cortex))),
-        ("fluid", (cortex > 0) & (fold < 0.3 - 0.18 * cortex)),
-        ("grey", cerebellum), ("oedema", cerebellum & (np.sin(5 * np.hypot(y + 2.4, z + 3.6)) > 0.8)),
-        ("vessel", inside & ((np.abs(tent) < 0.09) & (y < -2.5) | (x < 0.06) & (tent > 0) & (z > 0))),  # dura
-        *((tissue, mask & inside) for tissue, mask in _ellipsoids(half, BRAIN, ventricle)),
-    ], depth  # fmt: skip
-
-
-def _draw_tumour(label, away, lobe, points, depth, phase):
-    """[(tissue, mask)] in the order of painting, and the mask of the tumour without its oedema or dural tail."""
+    grey, sulci = (cortex < 0.3) | (fold < 0.75 - 0.3 * cortex), fold < 0.3 - 0.18 * cortex
+    brain = [("white", cortex > 0), ("grey", (cortex > 0) & grey), ("fluid", (cortex > 0) & sulci)]
+    brain = [(tissue, mask & inside) for tissue, mask in [("fat", x < 0.06), *brain, *_ellipsoids(half, BRAIN)]]
+    head = [("fat", vault > -1.25), *_ellipsoids(half, FACE), ("bone", depth > -0.65), ("fluid", inside), *brain]
+    if label not in TUMOURS:
+        return head, None
+    (*_, roughness, least), away = TUMOURS[label], _radius(points, ball)
     waves = np.sin(2.2 * points + 0.9 * np.sin(2.5 * points[[1, 2, 0]] + phase[0]) + phase[1])
-    ball = np.minimum(np.linalg.norm(away, axis=0), np.linalg.norm(away - lobe.reshape(3, 1, 1), axis=0) / 0.8)
-    level = ball * (1 + (0.16 if label == "glioma" else 0.05) * waves.sum(0))
-    mask = (level < 1) & (depth > dict(glioma=0.25, meningioma=-0.1, pituitary=-9, no_tumor=99)[label])
-    oedema = (ball * (1 + 0.22 * waves[0] + 0.15 * waves[1]) < 1.75) & (depth > 0.25)
-    core, tail = mask & (level < 0.78 + 0.16 * waves[1]), (level < 1.7) & (np.abs(depth - 0.05) < 0.12)
+    level = away * (1 + roughness * waves.sum(0))
+    mask, tail = (level < 1) & (depth > least), (level < 1.7) & (np.abs(depth - 0.05) < 0.12)
+    oedema, core = (away * (1 + 0.3 * waves[0]) < 1.75) & (depth > 0.25), mask & (level < 0.78 + 0.16 * waves[1])
     layers = dict(glioma=[("oedema", oedema), ("tumour", mask), ("fluid", core)], meningioma=[("tumour", mask | tail)])
-    return layers.get(label, [("tumour", mask)]), mask
+    return head + layers.get(label, [("tumour", mask)]), cv2.boundingRect(mask.astype(np.uint8))
