@@ -26,8 +26,8 @@ RECIPES = {
 }
 RECIPE_OPTIONS = {  # written behind a recipe with a plus; preparations and augmentations are those of generators.py
     "head": dict(preparation="head"),
-    "smooth": dict(label_smoothing=0.1),
     **{name: dict(augmentation=name) for name in ("geometric", "strong", "transplant")},
+    "smooth": dict(label_smoothing=0.1),
 }
 
 

@@ -92,13 +92,12 @@ def run(settings: Settings, model: str) -> dict:
 def read_run(settings: Settings, model: str) -> dict:
     """The files of a run as ``{"facts": dict, "history": table, "predictions": table, "folder": path}``.
 
-    A quick run may have fallen back to the recipe ``scratch``. A missing file raises FileNotFoundError that names the
-    notebook to run.
+    A quick run without ImageNet weights has fallen back to the recipe ``scratch``. A missing file raises
+    FileNotFoundError that names the notebook to run.
     """
     folder = settings.results_dir / run_name(settings, model)
-    fallback = folder.with_name(run_name(dataclasses.replace(settings, recipe="scratch"), model))
-    if settings.preset == "sample" and fallback.exists() and not folder.exists():
-        folder = fallback
+    if settings.preset == "sample" and settings.weights == "imagenet" and not folder.exists():
+        folder = folder.with_name(run_name(dataclasses.replace(settings, recipe="scratch"), model))
     return _read_folder(folder, f"{NOTEBOOKS.get(model, f'that trains {model}')} with the preset '{settings.preset}'")
 
 

@@ -55,9 +55,8 @@ def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.
     testing = table["split"] == "testing"
     table.loc[testing, "subset"] = "test"
     if protocol == "original":
-        rank = table[~testing].groupby("label").cumcount()
-        sizes = table[~testing].groupby("label")["path"].transform("size")
-        table.loc[rank.index[rank < sizes // FOLDS], "subset"] = "validation"
+        for _, scans in table[~testing].groupby("label"):
+            table.loc[scans.index[: len(scans) // FOLDS], "subset"] = "validation"
         return table
     also_in_testing = ~testing & table["group"].isin(table.loc[testing, "group"])
     table.loc[also_in_testing, "excluded_because"] = "group occurs in Testing"

@@ -48,7 +48,7 @@ def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
 
 
 def phases(settings: Settings, model: str) -> list[dict]:
-    """The recipe as phases: name, first and last epoch (1-based), learning rate and the layer training starts from."""
+    """The recipe as phases: name, first and last epoch (1-based) and learning rate."""
     base = recipe_named(settings.recipe)["base"]
     if base == "transfer":
         switch = settings.head_epochs
