@@ -71,10 +71,7 @@ def save_figure(figure, file: Path) -> None:
 
 
 def run(settings: Settings, model: str) -> dict:
-    """The run as ``read_run`` gives it; where it has no results yet, it is trained and judged on validation first.
-
-    Under the protocol ``source`` the other source is judged as well: it lies inside Training.
-    """
+    """The run as ``read_run`` gives it; where it has no results yet, it is trained and judged on validation first."""
     with suppress(FileNotFoundError):
         return read_run(settings, model)
     root, table, report = load_study(settings)
@@ -82,7 +79,7 @@ def run(settings: Settings, model: str) -> dict:
     network = build_for(settings, model, table["label"].nunique())
     history = train(network, *sequences(table, root, settings), settings, checkpoints)
     best = keras.saving.load_model(checkpoints / "best.keras")
-    judges = ("validation", "test") if settings.protocol == "source" else ("validation",)
+    judges = ("validation", "test") if settings.protocol == "source" else ("validation",)  # its test scans are not Testing
     judged = [predict(best, table, subset, root, settings) for subset in judges if subset in set(table["subset"])]
     facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
     save_run(settings, model, facts, history, pandas.concat([table.head(0), *judged], ignore_index=True))
@@ -92,12 +89,12 @@ def run(settings: Settings, model: str) -> dict:
 def read_run(settings: Settings, model: str) -> dict:
     """The files of a run as ``{"facts": dict, "history": table, "predictions": table, "folder": path}``.
 
-    A quick run without ImageNet weights has fallen back to the recipe ``scratch``. A missing file raises
-    FileNotFoundError that names the notebook to run.
+    Raises FileNotFoundError that names the notebook to run where a file is missing.
     """
     folder = settings.results_dir / run_name(settings, model)
     if settings.preset == "sample" and settings.weights == "imagenet" and not folder.exists():
-        folder = folder.with_name(run_name(dataclasses.replace(settings, recipe="scratch"), model))
+        fallback = dataclasses.replace(settings, recipe="scratch")  # see with_available_weights
+        folder = folder.with_name(run_name(fallback, model))
     return _read_folder(folder, f"{NOTEBOOKS.get(model, f'that trains {model}')} with the preset '{settings.preset}'")
 
 
@@ -107,10 +104,9 @@ def _read_folder(folder, notebook="that trains it"):
 
 
 def judge_on_testing(settings: Settings, model: str) -> dict:
-    """The run with the Testing folder predicted, which happens once per run: afterwards only its files are read.
+    """The run with the Testing folder predicted by its best model, once: afterwards only its files are read.
 
-    The model is the one that was selected on validation scans. Raises FileNotFoundError where it is gone,
-    ValueError where the scans at hand are not those of the run.
+    Raises FileNotFoundError where the model is gone, ValueError where the scans at hand are not those of the run.
     """
     run = read_run(settings, model)
     facts, folder = run["facts"], run["folder"]

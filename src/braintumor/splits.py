@@ -16,7 +16,7 @@ KNOWN_PATIENTS = ("patient-", "phantom-")  # other groups are near-duplicates ("
 def load_scans(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
     """The data folder, the table of all its scans, and the report on them, which is also printed.
 
-    Raises ValueError where there are only phantoms and the preset's results would stand among the real ones.
+    Raises ValueError for phantoms whose results would stand among the real ones.
     """
     root = dataset.locate_data()
     table = dataset.scan_table(root)
@@ -103,10 +103,10 @@ def leakage(table: pandas.DataFrame) -> dict:
 
 
 def stratified_part(table: pandas.DataFrame, scans: int | None, seed: int) -> pandas.DataFrame:
-    """About ``scans`` scans for quick runs, sorted by path: whole groups, every class in its proportion.
+    """About ``scans`` scans (None: all) for quick runs, sorted by path: whole groups, every class in its proportion.
 
-    Drawn from what the patient protocol can use, with at least five groups (where there are as many) of each class
-    in each folder, even if the part gets larger by that. The same for any order of rows; None gives all scans.
+    Drawn from what the patient protocol can use, the same for any order of rows, with at least five groups (where
+    there are as many) of each class in each folder, even if the part gets larger by that.
     """
     table = table.sort_values("path", ignore_index=True)
     if scans is None or len(table) <= scans:
