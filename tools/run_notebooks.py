@@ -128,7 +128,9 @@ def main() -> None:
         if any(problems):
             sys.exit("\n".join(filter(None, problems)))
     results = ROOT / ("build/results" if quick else "results")
-    print(f"\n{result_table(results)}\n\nRendered pages: {pages.relative_to(ROOT)}/05_compare.html and its neighbours")
+    if (results / "metrics.csv").exists():
+        print(f"\n{result_table(results)}")
+    print(f"\nRendered pages: {pages.relative_to(ROOT)}/{sources[-1].stem}.html and its neighbours")
     if quick:
         print(f"The whole study: `make results`, about {whole_study_minutes(results):.0f} minutes on this machine")
 
