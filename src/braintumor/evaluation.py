@@ -79,7 +79,7 @@ def run(settings: Settings, model: str) -> dict:
     network = build_for(settings, model, table["label"].nunique())
     history = train(network, *sequences(table, root, settings), settings, checkpoints)
     best = keras.saving.load_model(checkpoints / "best.keras")
-    judges = ("validation", "test") if settings.protocol == "source" else ("validation",)  # its test scans are not Testing
+    judges = ("validation", "test") if settings.protocol == "source" else ("validation",)  # none of Testing
     judged = [predict(best, table, subset, root, settings) for subset in judges if subset in set(table["subset"])]
     facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
     save_run(settings, model, facts, history, pandas.concat([table.head(0), *judged], ignore_index=True))
