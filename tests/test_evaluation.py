@@ -1,5 +1,6 @@
 """How good, how sure?"""
 
+import dataclasses
 import getpass
 import json
 import math
@@ -321,7 +322,13 @@ def test_a_missing_run_names_the_notebook_that_makes_it(saved):
 def test_a_quick_run_that_fell_back_to_another_recipe_is_found(saved):
     settings, folder, _, _ = saved
     shutil.move(folder, folder.with_name("vgg16-scratch-original-32px-seed0"))
-    assert evaluation.read_run(settings, "vgg16")["folder"].name.startswith("vgg16-scratch")
+    wanted = dataclasses.replace(settings, weights="imagenet")
+    assert evaluation.read_run(wanted, "vgg16")["folder"].name.startswith("vgg16-scratch")
+
+
+def test_no_run_is_taken_for_one_with_another_recipe(saved):
+    with pytest.raises(FileNotFoundError, match="vgg16-scratch.head-original-32px-seed0/"):
+        evaluation.read_run(dataclasses.replace(saved[0], recipe="scratch+head"), "vgg16")
 
 
 def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -36,7 +36,9 @@ SQUARE = numpy.zeros((32, 32, 1), "float32")
 FIGURES = {
     "scan_grid": lambda note: plots.scan_grid(IMAGES, SCANS, columns=4, note=note),
     "class_counts": lambda note: plots.class_counts(SCANS, note=note),
-    "augmentation_preview": lambda note: plots.augmentation_preview(SQUARE, [SQUARE] * 6, label="glioma", note=note),
+    "image_grid": lambda note: plots.image_grid(
+        [SQUARE] * 6, [f"augmented, {n}" for n in range(1, 7)], title="One glioma scan", columns=3, note=note
+    ),
     "training_curves": lambda note: plots_results.training_curves(VGG16, model="vgg16", baseline=0.3, note=note),
     "compare_curves": lambda note: plots_results.compare_curves(HISTORY, ORIGINAL, note=note),
     "confusion_matrices": lambda note: plots_results.confusion_matrices(
@@ -76,7 +78,7 @@ SAYS = {
     "scan_grid": ["no tumor", "30 × 40 px", "Yellow: box around the tumour"],
     "class_counts": ["Glioma has 1.2 times as many scans as", "share of the folder's scans",
                      "Training folder (n = 18 scans)"],
-    "augmentation_preview": ["One glioma scan, and 6 of", "as it is", "augmented, 6", "32 × 32 px"],
+    "image_grid": ["One glioma scan", "augmented, 1", "augmented, 6"],
     "training_curves": ["VGG16: 75 % of validation scans right at best (epoch 5), 70 % at the end", "epoch",
                         "accuracy (share of scans)", "loss (cross-entropy)", "fine-tuning from epoch 3", "class, 30 %"],
     "compare_curves": ["VGG16 70 % (original 69 %), ResNet50 70 % (original 73 %)", "epoch", "our validation 70 %",
@@ -129,7 +131,7 @@ def test_a_class_has_one_colour_everywhere():
 
 
 def test_scans_keep_their_aspect_and_grey_levels():
-    for name, brightest in (("scan_grid", 255), ("augmentation_preview", 1)):
+    for name, brightest in (("scan_grid", 255), ("image_grid", 1)):
         shown = [(axes, image) for axes in FIGURES[name]("").axes for image in axes.images]
         assert shown and all(axes.get_aspect() == 1 for axes, _ in shown)
         assert all(image.get_cmap().name == "gray" and image.get_clim() == (0, brightest) for _, image in shown)

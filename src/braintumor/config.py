@@ -1,6 +1,6 @@
 """What exactly is being run: the settings of a study and the folders it uses.
 
-Three environment variables are read, here and nowhere else (Keras itself reads ``KERAS_BACKEND``):
+Two environment variables are read, here and nowhere else (Keras itself reads ``KERAS_BACKEND``):
 ``BRAINTUMOR_DATA`` names a data folder, ``BRAINTUMOR_PRESET`` a preset.
 """
 
@@ -14,22 +14,19 @@ DATA_DIR = ROOT / "data"  # downloads and the committed group table
 RESULTS_DIR = ROOT / "results"  # small committed facts
 BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick run makes
 
-
-# original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
 # transfer:  the head on the frozen backbone first, then fine-tuning from a late layer on at a low rate
+# original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
 # scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
-_RECIPE = dict(convention="imagenet", batch_norm_momentum=None, label_smoothing=0.0,
-               preparation="resize", augmentation="original")  # fmt: skip
+_TRANSFER = dict(base="transfer", convention="imagenet", batch_norm_momentum=None, label_smoothing=0.0,
+                 preparation="resize", augmentation="original")  # fmt: skip
 RECIPES = {
-    "original": _RECIPE | dict(convention="unit"),
-    "transfer": _RECIPE,
-    "scratch": _RECIPE | dict(convention="centred", batch_norm_momentum=0.9),
+    "original": _TRANSFER | dict(base="original", convention="unit"),
+    "transfer": _TRANSFER,
+    "scratch": _TRANSFER | dict(base="scratch", convention="centred", batch_norm_momentum=0.9),
 }
 RECIPE_OPTIONS = {  # written behind a recipe with a plus; preparations and augmentations are those of generators.py
     "head": dict(preparation="head"),
-    "geometric": dict(augmentation="geometric"),
-    "strong": dict(augmentation="strong"),
-    "transplant": dict(augmentation="transplant"),
+    **{name: dict(augmentation=name) for name in ("geometric", "strong", "transplant")},
     "smooth": dict(label_smoothing=0.1),
 }
 
@@ -38,9 +35,9 @@ def recipe_named(name: str) -> dict:
     """What a recipe such as ``scratch`` or ``scratch+head+strong`` decides; raises ValueError for unknown parts."""
     base, *options = name.split("+")
     if base not in RECIPES or not set(options) <= set(RECIPE_OPTIONS):
-        known = f"{', '.join(RECIPES)}, then options: {', '.join('+' + option for option in RECIPE_OPTIONS)}"
+        known = f"{', '.join(RECIPES)}, then options: +{', +'.join(RECIPE_OPTIONS)}"
         raise ValueError(f"There is no recipe '{name}'; choose one of: {known}.")
-    recipe = dict(RECIPES[base], base=base)
+    recipe = RECIPES[base].copy()
     for option in options:
         recipe |= RECIPE_OPTIONS[option]
     return recipe
@@ -48,24 +45,18 @@ def recipe_named(name: str) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that decides a result, apart from the model and the data themselves.
-
-    ``max_scans`` (int or None) keeps a stratified part of the scans; ``head_epochs`` of the ``epochs``
-    train the head on the frozen backbone (recipe ``transfer`` only); ``image_size`` is in pixels, the
-    scans become squares; ``precision`` is a Keras dtype policy or ``auto``: the fastest one that the
-    processor has hardware for.
-    """
+    """Everything that decides a result, apart from the model and the data themselves."""
 
     preset: str
     protocol: str  # patient | patient-1 ... patient-4 | original | testing | source, see splits.py
     recipe: str  # original | transfer | scratch, with options: scratch+head+strong
     weights: str  # imagenet | random | a weights file | a folder of weights files
-    image_size: int
+    image_size: int  # pixels; scans become squares
     batch_size: int
-    head_epochs: int
+    head_epochs: int  # so many of the epochs train the head on the frozen backbone (recipe transfer only)
     epochs: int
-    max_scans: int | None
-    precision: str
+    max_scans: int | None  # about so many scans, a stratified part
+    precision: str  # a Keras dtype policy | auto: the fastest one that the processor has hardware for
     seed: int
 
     @property
@@ -79,12 +70,9 @@ _CPU = dict(protocol="patient", recipe="transfer", weights="imagenet", image_siz
 PRESETS = {
     # minutes on any laptop: a few scans or phantoms, to see everything run
     "sample": _CPU | dict(image_size=48, batch_size=16, head_epochs=2, epochs=8, max_scans=400),
-    # all scans on a laptop without a GPU
-    "cpu": _CPU,
-    # the same without any pre-trained weights: nothing to download but the scans
-    "cpu-scratch": _CPU | dict(recipe="scratch", weights="random", head_epochs=0),
-    # all scans at the original's size, on a GPU
-    "full": _CPU | dict(image_size=224),
+    "cpu": _CPU,  # all scans on a laptop without a GPU
+    "cpu-scratch": _CPU | dict(recipe="scratch", weights="random", head_epochs=0),  # nothing to download but the scans
+    "full": _CPU | dict(image_size=224),  # all scans at the original's size, on a GPU
 }
 
 

@@ -30,23 +30,17 @@ def predict(model: keras.Model, table: pandas.DataFrame, subset: str, root: Path
 
 
 def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:
-    """What a result rests on: data set and checksums, protocol and counts, recipe, weights, seed, versions; no paths.
-
-    ``data`` is the report of ``dataset.verify``, ``table`` has subsets, ``more`` (say, the model) is added.
-    """
-    precision, weights = choose_precision(settings.precision), Path(settings.weights).name
-    facts = dataclasses.asdict(settings) | {"weights": weights, "precision": precision}
+    """What a result rests on: data (report of ``dataset.verify``), ``more``, settings, counts, versions; no paths."""
     backend = keras.backend.backend()
-    excluded = table.loc[table["subset"] == "excluded", "excluded_because"]
-    return {
-        "data": data["name"],
-        "checksums": f"{data['status']} {data['verified']}/{data['expected']}",
-        **more, **facts,
+    facts = {"data": data["name"], "checksums": f"{data['status']} {data['verified']}/{data['expected']}"}
+    facts |= more | dataclasses.asdict(settings)
+    facts |= {"weights": Path(settings.weights).name, "precision": choose_precision(settings.precision)}
+    return facts | {
         "subsets": table["subset"].value_counts().sort_index().to_dict(),
-        "excluded": excluded.value_counts().to_dict(),
+        "excluded": table.loc[table["subset"] == "excluded", "excluded_because"].value_counts().to_dict(),
         "backend": backend,
         "versions": {name: metadata.version(name) for name in ("keras", backend, "numpy")},
-    }  # fmt: skip
+    }
 
 
 def save_run(settings: Settings, model: str, facts: dict, history: pandas.DataFrame, predictions: pandas.DataFrame):
@@ -60,38 +54,33 @@ def save_run(settings: Settings, model: str, facts: dict, history: pandas.DataFr
 
 def write_table(table: pandas.DataFrame, file: Path) -> None:
     """Write a CSV file whole or not at all, with six significant digits and LF line ends."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def read_table(file: Path, notebook: str) -> pandas.DataFrame:
-    """A CSV file of results; raises FileNotFoundError that names the notebook which writes it."""
+def read_result(file: Path, notebook: str) -> pandas.DataFrame | dict:
+    """A CSV or JSON file of results; raises FileNotFoundError that names the notebook which writes it."""
     if not file.exists():
-        raise FileNotFoundError(f"'{file.name}' is missing in {file.parent.name}/: run notebook {notebook} first.")
-    return pandas.read_csv(file)
+        name, place = f"{file.parent.name}/{file.name}", file.parents[1].name
+        raise FileNotFoundError(f"'{name}' is missing in {place}/: run notebook {notebook} first.")
+    return json.loads(file.read_text()) if file.suffix == ".json" else pandas.read_csv(file)
 
 
 def save_figure(figure, file: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, lambda temporary: figure.savefig(temporary, format="png"))
 
 
 def run(settings: Settings, model: str) -> dict:
-    """The run as ``read_run`` gives it; where it has no results yet, it is trained and judged on validation first.
-
-    Under the protocol ``source`` the other source is judged as well: it lies inside Training.
-    """
+    """The run as ``read_run`` gives it; where it has no results yet, it is trained and judged on validation first."""
     with suppress(FileNotFoundError):
         return read_run(settings, model)
     root, table, report = load_study(settings)
     checkpoints = run_folder(settings, model, table)
     network = build_for(settings, model, table["label"].nunique())
     history = train(network, *sequences(table, root, settings), settings, checkpoints)
-    best, present = keras.saving.load_model(checkpoints / "best.keras"), set(table["subset"])
-    subsets = [subset for subset in ("validation", "test") if subset in present]
-    judged = [predict(best, table, subset, root, settings) for subset in subsets
-              if subset == "validation" or settings.protocol == "source"]  # fmt: skip
+    best = keras.saving.load_model(checkpoints / "best.keras")
+    judges = ("validation", "test") if settings.protocol == "source" else ("validation",)  # none of Testing
+    judged = [predict(best, table, subset, root, settings) for subset in judges if subset in set(table["subset"])]
     facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
     save_run(settings, model, facts, history, pandas.concat([table.head(0), *judged], ignore_index=True))
     return read_run(settings, model)
@@ -100,54 +89,45 @@ def run(settings: Settings, model: str) -> dict:
 def read_run(settings: Settings, model: str) -> dict:
     """The files of a run as ``{"facts": dict, "history": table, "predictions": table, "folder": path}``.
 
-    A quick run's recipe may differ from the settings' (without ImageNet weights it trains from scratch).
     Raises FileNotFoundError that names the notebook to run where a file is missing.
     """
-    pattern = run_name(settings, model).replace(f"-{settings.recipe}-", "-*-")
-    exact = settings.results_dir / run_name(settings, model)
-    folders = [exact] if exact.exists() or settings.preset != "sample" else sorted(settings.results_dir.glob(pattern))
-    for name in ("settings.json", "history.csv", "predictions.csv"):
-        if not folders or not (folders[0] / name).exists():
-            raise FileNotFoundError(
-                f"'{exact.name}/{name}' is missing in {settings.results_dir.name}/: run notebook "
-                f"{NOTEBOOKS.get(model, f'that trains {model}')} with the preset '{settings.preset}' first."
-            )
-    return _read_folder(folders[0])
+    folder = settings.results_dir / run_name(settings, model)
+    if settings.preset == "sample" and settings.weights == "imagenet" and not folder.exists():
+        fallback = dataclasses.replace(settings, recipe="scratch")  # see with_available_weights
+        folder = folder.with_name(run_name(fallback, model))
+    return _read_folder(folder, f"{NOTEBOOKS.get(model, f'that trains {model}')} with the preset '{settings.preset}'")
 
 
-def _read_folder(folder):
-    return {"facts": json.loads((folder / "settings.json").read_text()), "folder": folder,
-            "history": pandas.read_csv(folder / "history.csv"),
-            "predictions": pandas.read_csv(folder / "predictions.csv")}  # fmt: skip
+def _read_folder(folder, notebook="that trains it"):
+    names = {"facts": "settings.json", "history": "history.csv", "predictions": "predictions.csv"}
+    return {key: read_result(folder / name, notebook) for key, name in names.items()} | {"folder": folder}
 
 
 def judge_on_testing(settings: Settings, model: str) -> dict:
-    """The run with the Testing folder predicted, which happens once per run: afterwards only its files are read.
+    """The run with the Testing folder predicted by its best model, once: afterwards only its files are read.
 
-    The model is the one that was selected on validation scans. Raises FileNotFoundError where it is gone,
-    ValueError where the scans at hand are not those of the run.
+    Raises FileNotFoundError where the model is gone, ValueError where the scans at hand are not those of the run.
     """
     run = read_run(settings, model)
+    facts, folder = run["facts"], run["folder"]
     if (run["predictions"]["subset"] == "test").any():
         return run
     root, table, report = load_study(settings)
-    facts = run["facts"]
     now = provenance(settings, report, table)
     if any(now[key] != facts[key] for key in ("data", "checksums", "subsets")):
-        raise ValueError(f"'{run['folder'].name}' was trained on other scans ({facts['checksums']}): train it again.")
+        raise ValueError(f"'{folder.name}' was trained on other scans ({facts['checksums']}): train it again.")
     best = BUILD_DIR / "models" / facts["checkpoints"] / "best.keras"
     if not best.exists():
-        raise FileNotFoundError(f"The trained model of '{run['folder'].name}' is gone: run its notebook again.")
+        raise FileNotFoundError(f"The trained model of '{folder.name}' is gone: run its notebook again.")
     test = predict(keras.saving.load_model(best), table, "test", root, settings)
-    write_table(pandas.concat([run["predictions"], test], ignore_index=True), run["folder"] / "predictions.csv")
-    return read_run(settings, model)
+    write_table(pandas.concat([run["predictions"], test], ignore_index=True), folder / "predictions.csv")
+    return _read_folder(folder)
 
 
 def metrics_table(runs) -> pandas.DataFrame:
     """One row a run (see ``read_run``) and predicted subset, validation before test."""
-    present = [(run, subset) for run in runs for subset in ("validation", "test")
-               if (run["predictions"]["subset"] == subset).any()]  # fmt: skip
-    return pandas.DataFrame([metrics_row(run["facts"], run["predictions"], subset) for run, subset in present])
+    pairs = [(run, subset) for run in runs for subset in sorted(set(run["predictions"]["subset"]), reverse=True)]
+    return pandas.DataFrame([metrics_row(run["facts"], run["predictions"], subset) for run, subset in pairs])
 
 
 def write_all_metrics(results_dir: Path) -> None:

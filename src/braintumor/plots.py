@@ -78,21 +78,31 @@ def show_curves(axes, name, histories):
         axes.text(1.02, place, text, color=colour, size=SMALL, va="center", transform=axes.transAxes)
 
 
+def image_grid(images, captions, *, title, columns, note, footnote="") -> Figure:
+    """Images (uint8, or float in [0, 1]) in rows of ``columns``, each with a caption above."""
+    rows, lines = -(-len(images) // columns), 1 + captions[0].count("\n")
+    height = rows * (WIDTH / columns + 0.2 * lines)
+    figure, panels = base_figure(title, note, height, rows, columns, footnote, layout="compressed", subplot_kw=BLANK)
+    for axes, image, caption in zip(panels, images, captions, strict=False):
+        axes.imshow(numpy.squeeze(image), cmap="gray", vmin=0, vmax=255 if image.dtype == numpy.uint8 else 1)
+        axes.set_title(caption, size=SMALL)
+    return figure
+
+
 def scan_grid(images, table, *, columns, note) -> Figure:
-    """One row of scans (uint8) a class, in the order of the table, with the tumour boxes (px) that are known."""
-    colours, height = class_colours(table["label"]), (WIDTH - 0.5) / columns + 0.2
+    """Scans (uint8), a row of ``columns`` for each class, with the tumour boxes (px) that are known."""
+    colours = class_colours(table["label"])
+    positions = [i for label in colours for i in numpy.flatnonzero(table["label"] == label)[:columns]]
+    images, boxes = [images[i] for i in positions], table[["box_x", "box_y", "box_w", "box_h"]].iloc[positions]
+    captions = [" × ".join(map(str, image.shape[::-1])) + " px" for image in images]
     title, footnote = "What the networks have to tell apart", "Yellow: box around the tumour, where its place is known."
-    shape = (len(colours) * height + 0.2, len(colours), columns)
-    figure, panels = base_figure(title, note, *shape, footnote, layout="compressed", subplot_kw=BLANK)
-    for row, (label, colour) in zip(panels.reshape(-1, columns), colours.items(), strict=True):
-        row[0].set_ylabel(display_name(label), weight="bold")
-        row[0].axvline(-0.5, color=colour, linewidth=6, clip_on=False)
-        for axes, position in zip(row, numpy.flatnonzero(table["label"] == label), strict=False):
-            axes.imshow(images[position], cmap="gray", vmin=0, vmax=255)
-            axes.set_xlabel(" × ".join(map(str, images[position].shape[::-1])) + " px", size=SMALL)
-            x, y, *size = table.iloc[position][["box_x", "box_y", "box_w", "box_h"]]
-            if pandas.notna(x):
-                axes.add_patch(Rectangle((x, y), *size, fill=False, color=BOX, linewidth=1.5))
+    figure = image_grid(images, captions, title=title, columns=columns, note=note, footnote=footnote)
+    for axes, (x, y, *size) in zip(figure.axes, boxes.to_numpy(), strict=True):
+        if pandas.notna(x):
+            axes.add_patch(Rectangle((x, y), *size, fill=False, color=BOX, linewidth=1.5))
+    for axes, (label, colour) in zip(figure.axes[::columns], colours.items(), strict=True):
+        axes.set_ylabel(display_name(label), weight="bold")
+        axes.axvline(-0.5, color=colour, linewidth=6, clip_on=False)
     return figure
 
 
@@ -102,39 +112,28 @@ def class_counts(table, *, note) -> Figure:
     most, *_, least = map(display_name, totals.index)
     title = f"{most.capitalize()} has {totals.max() / totals.min():.1f} times as many scans as {least}"
     figure, panels = base_figure(title, note, 2.4, 1, 2, sharex=True, sharey=True, subplot_kw={"xmargin": 0.15})
+    counts = pandas.crosstab(table["label"], table["split"])
     for axes, split in zip(panels, ("training", "testing"), strict=True):
-        counts = table.loc[table["split"] == split, "label"].value_counts().reindex(list(colours), fill_value=0)
-        bars = axes.barh(list(map(display_name, colours)), counts / counts.sum(), color=list(colours.values()))
-        axes.bar_label(bars, [f"{n:,}" for n in counts], padding=3)
-        axes.set(title=f"{display_name(split)} (n = {counts.sum():,} scans)", xlabel="share of the folder's scans")
+        scans, share = counts[split].sum(), counts[split] / counts[split].sum()
+        bars = axes.barh(list(map(display_name, counts.index)), share, color=list(colours.values()))
+        axes.bar_label(bars, [f"{n:,}" for n in counts[split]], padding=3)
+        axes.set(title=f"{display_name(split)} (n = {scans:,} scans)", xlabel="share of the folder's scans")
         axes.xaxis.set_major_formatter(percent)
     panels[0].invert_yaxis()
-    return figure
-
-
-def image_grid(images, captions, *, title, columns, note, footnote="") -> Figure:
-    """Images (uint8, or float in [0, 1]) in rows of ``columns``, each with a caption above."""
-    rows = -(-len(images) // columns)
-    shape = (rows * (WIDTH / columns + 0.4), rows, columns)
-    figure, panels = base_figure(title, note, *shape, footnote, layout="compressed", subplot_kw=BLANK)
-    for axes, image, caption in zip(panels, images, captions, strict=False):
-        axes.imshow(numpy.squeeze(image), cmap="gray", vmin=0, vmax=255 if image.dtype == numpy.uint8 else 1)
-        axes.set_title(caption, size=SMALL)
     return figure
 
 
 def source_shift(scans, features, *, title, note) -> Figure:
     """Testing against Training: histograms of three ``features`` (column: axis label), and ``first`` by ``second``."""
     figure, panels = base_figure(title, note, 4.4, 2, 2, "Grey: Training. Yellow: Testing.")
-    folders = [(PALE, scans[scans["split"] == "training"]), (WARNING, scans[scans["split"] == "testing"])]
-    for axes, (column, label) in zip(panels, features.items(), strict=False):
-        edges = numpy.linspace(*numpy.quantile(scans[column], (0.01, 0.99)), 25)
-        for colour, part in folders:
-            values, weights = part[column].clip(edges[0], edges[-1]), numpy.full(len(part), 1 / len(part))
-            axes.hist(values, edges, weights=weights, color=colour, alpha=0.7, edgecolor=INK, linewidth=0.5)
-        axes.set(xlabel=label, ylabel="share of folder")
-        axes.yaxis.set_major_formatter(percent)
-    for colour, part in folders:
-        panels[-1].scatter(part["first"], part["second"], 6, color=colour, edgecolor=INK, linewidth=0.2)
+    for split, colour in (("training", PALE), ("testing", WARNING)):
+        part = scans[scans["split"] == split]
+        look, weights = dict(color=colour, edgecolor=INK), numpy.full(len(part), 1 / len(part))
+        for axes, (column, label) in zip(panels, features.items(), strict=False):
+            edges = numpy.linspace(*numpy.quantile(scans[column], (0.01, 0.99)), 25)
+            axes.hist(part[column].clip(edges[0], edges[-1]), edges, weights=weights, alpha=0.7, linewidth=0.5, **look)
+            axes.set(xlabel=label, ylabel="share of folder")
+            axes.yaxis.set_major_formatter(percent)
+        panels[-1].scatter(part["first"], part["second"], 6, linewidth=0.2, **look)
     panels[-1].set(xlabel="first principal component", ylabel="second")
     return figure

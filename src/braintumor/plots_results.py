@@ -3,10 +3,10 @@
 import numpy
 import pandas
 from matplotlib.colors import LinearSegmentedColormap
+from sklearn.metrics import confusion_matrix
 
 from .plots import GREY, INK, MODEL_COLOURS, PALE, SMALL, Figure, base_figure, display_name, percent, show_curves
 
-NO_INTERVAL = (float("nan"), float("nan"))
 LEAKY = "Leaky: the original's validation shares patients with its training."
 
 
@@ -52,23 +52,23 @@ def confusion_matrices(predictions, *, subset, note) -> Figure:
     labels = sorted(column.removeprefix("p_") for column in rows if column.startswith("p_"))
     mistakes = rows[rows["label"] != rows["predicted"]].value_counts(["model", "label", "predicted"])
     title = f"No mistakes on {subset} scans"
-    for (model, *classes), n in mistakes[:1].items():
-        title = f"Most frequent mistake on {subset} scans: {display_name(model)} calls {n} "
-        title += " scans ".join(map(display_name, classes))
+    for names, n in mistakes[:1].items():
+        model, label, predicted = map(display_name, names)
+        title = f"Most frequent mistake on {subset} scans: {model} calls {n} {label} scans {predicted}"
     figure, panels = base_figure(title, note, 3.8, 1, len(predictions))
     for axes, (model, table) in zip(panels, rows.groupby("model", sort=False), strict=True):
-        counts = pandas.crosstab(table["label"], table["predicted"]).reindex(index=labels, columns=labels, fill_value=0)
-        shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0).to_numpy()
+        counts = confusion_matrix(table["label"], table["predicted"], labels=labels)
+        shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
         colours = LinearSegmentedColormap.from_list(model, ["white", MODEL_COLOURS.get(model, INK)])
         axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
         for (row, column), share in numpy.ndenumerate(shares):
-            text, colour = f"{percent(share)}\n{counts.iat[row, column]}", "white" if share > 0.75 else INK
+            text, colour = f"{percent(share)}\n{counts[row, column]}", "white" if share > 0.75 else INK
             axes.text(column, row, text, ha="center", va="center", size=SMALL, color=colour)
-        sums = [f"{display_name(label)}\nn = {n}" for label, n in counts.sum(axis=1).items()]
+        sums = [f"{display_name(label)}\nn = {n}" for label, n in zip(labels, counts.sum(axis=1))]
         axes.set_xticks(range(len(labels)), map(display_name, labels), size=SMALL)
         axes.set_yticks(range(len(labels)), sums, size=SMALL)
         axes.set(xlabel="predicted class", ylabel="class in the data set" if axes is panels[0] else "")
-        right = f"{display_name(model)}: {numpy.trace(counts)} of {len(table)} scans right"
+        right = f"{display_name(model)}: {counts.trace()} of {len(table)} scans right"
         axes.set_title(right, size=10, weight="bold")
     return figure
 
@@ -80,19 +80,19 @@ def accuracy_comparison(metrics, original, *, baseline, note) -> Figure:
     for model, part in metrics.groupby("model", sort=False):
         name, colour = display_name(model), MODEL_COLOURS.get(model, INK)
         logged = original.loc[original["model"].str.lower() == model, "val_accuracy"].tail(1)
-        rows += [(f"{name}, original's validation (leaky)", GREY, share, *NO_INTERVAL) for share in logged]
+        rows += [(f"{name}, original's validation (leaky)", GREY, share, share, share) for share in logged]
         for row in part.itertuples():
             text = f"{name}, {row.subset} (n = {row.n:,} scans)"
             rows.append((text, colour, row.accuracy, row.accuracy_low, row.accuracy_high))
         falls.append(f"{name} {' → '.join(map(percent, part['accuracy']))}")
-    rows.append(("always the largest class", GREY, baseline, *NO_INTERVAL))
+    rows.append(("always the largest class", GREY, baseline, baseline, baseline))
     title = f"Accuracy, {' → '.join(metrics['subset'].unique())}: {'; '.join(falls)}"
     footnote = f"Bars: 95 % intervals, bootstrap over patient groups. {LEAKY}"
     return interval_chart(rows, title=title, xlabel="accuracy (share of scans)", note=note, footnote=footnote)
 
 
 def interval_chart(rows, *, title, xlabel, note, footnote) -> Figure:
-    """Shares with their intervals, a line for each (text, colour, share, low, high); see ``NO_INTERVAL``."""
+    """Shares with their intervals, a line for each (text, colour, share, low, high)."""
     figure, (axes,) = base_figure(title, note, 0.9 + 0.3 * len(rows), footnote=footnote)
     for y, (_, colour, share, low, high) in enumerate(rows):
         axes.plot([low, share, high], [y] * 3, "o-", color=colour, linewidth=2, markersize=8, markevery=[1])

@@ -1,6 +1,5 @@
 """Who trains and who judges: a protocol gives every scan exactly one subset; quick runs take a part of the scans."""
 
-from functools import partial
 from pathlib import Path
 
 import pandas
@@ -10,12 +9,14 @@ from . import dataset
 from .config import Settings
 
 FOLDS = 5  # one of them, 20 %, is held out for validation
+PROTOCOLS = ["patient", "original", "testing", "source", *(f"patient-{fold}" for fold in range(1, FOLDS))]
+KNOWN_PATIENTS = ("patient-", "phantom-")  # other groups are near-duplicates ("cluster-...") and single files
 
 
 def load_scans(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
     """The data folder, the table of all its scans, and the report on them, which is also printed.
 
-    Raises ValueError where there are only phantoms and the preset's results would stand among the real ones.
+    Raises ValueError for phantoms whose results would stand among the real ones.
     """
     root = dataset.locate_data()
     table = dataset.scan_table(root)
@@ -34,71 +35,50 @@ def load_study(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
 
 
 def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.DataFrame:
-    """The scan table, sorted by path, with two new columns.
+    """The scan table, sorted by path whatever its order was, with two new columns.
 
-    ``subset`` is train, validation, test or excluded; ``excluded_because`` is empty or the reason.
-    The result does not depend on the order of the rows that come in.
+    ``subset`` is train, validation, test or excluded; ``excluded_because`` is empty or the reason. Protocols:
+
+    - ``original`` holds out as Keras' ``validation_split`` does: the first 20 % by name of each class. Scans of one
+      patient land on both sides: it leaks, and is kept to measure how much.
+    - ``testing`` trains on all of Training but label conflicts and groups that occur in Testing; holds nothing out.
+    - ``patient`` has no group on two sides: as ``testing``, and the first of five folds of whole groups validates;
+      ``patient-1`` to ``patient-4`` take another fold.
+    - ``source`` leaves one source out, inside Training: tumours of known patients train and validate, the others
+      judge. Scans without a tumour have no known patients: one fold of them validates, another one judges.
 
     Raises ValueError for an unknown protocol or a class with too few groups to be split.
     """
-    protocols = {"patient": _patient, "original": _original, "testing": _testing, "source": _source}
-    protocols |= {f"patient-{fold}": partial(_patient, fold=fold) for fold in range(1, FOLDS)}
-    if protocol not in protocols:
-        raise ValueError(f"There is no protocol '{protocol}'; choose one of: {', '.join(protocols)}.")
-    table = table.sort_values("path", ignore_index=True)
-    table["excluded_because"] = ""
-    table["subset"] = (table["split"] == "testing").map({True: "test", False: "train"})
-    return protocols[protocol](table, seed)
-
-
-def _original(table, seed):
-    """The original's hold-out, as Keras' ``validation_split`` makes it: the first 20 % by name of each class.
-
-    Scans of one patient land on both sides: this protocol leaks, and is kept to measure how much.
-    """
-    training = table[table["split"] == "training"]
-    rank = training.groupby("label").cumcount()
-    held_out = training.groupby("label")["path"].transform("size") // FOLDS
-    table.loc[training.index[rank < held_out], "subset"] = "validation"
-    return table
-
-
-def _testing(table, seed):
-    """All of Training but conflicts and groups that occur in Testing; nothing is held out, so nothing can be chosen."""
-    in_testing = table["group"].isin(table.loc[table["split"] == "testing", "group"])
-    _exclude(table, table["label_conflict"], "label conflict")
-    _exclude(table, (table["subset"] == "train") & in_testing, "group occurs in Testing")
-    return table
-
-
-def _patient(table, seed, fold=0):
-    """No group on two sides: as ``testing``, and whole groups are held out: ``patient`` is the first of five folds.
-
-    The folds are those of a shuffled ``StratifiedGroupKFold`` (scikit-learn).
-    """
-    table = _testing(table, seed)
-    table.loc[_folds(table, seed)[fold], "subset"] = "validation"
-    return table
-
-
-def _source(table, seed):
-    """Leave one source out, inside Training: tumours of known patients train and validate, the other tumours judge.
-
-    Scans without a tumour have no known patients: one fold of them validates, another one judges.
-    """
-    table = _testing(table, seed)
-    _exclude(table, table["subset"] == "test", "Testing folder")
-    folds, healthy = _folds(table, seed), table["label"] == "no_tumor"
-    other = (table["subset"] == "train") & ~healthy & ~table["group"].str.startswith(("patient-", "phantom-"))
-    table.loc[folds[0], "subset"] = "validation"
-    table.loc[other | table.index.isin(folds[1]) & healthy, "subset"] = "test"
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"There is no protocol '{protocol}'; choose one of: {', '.join(PROTOCOLS)}.")
+    table = table.sort_values("path", ignore_index=True).assign(excluded_because="", subset="train")
+    testing = table["split"] == "testing"
+    table.loc[testing, "subset"] = "test"
+    if protocol == "original":
+        for _, scans in table[~testing].groupby("label"):
+            table.loc[scans.index[: len(scans) // FOLDS], "subset"] = "validation"
+        return table
+    also_in_testing = ~testing & table["group"].isin(table.loc[testing, "group"])
+    table.loc[also_in_testing, "excluded_because"] = "group occurs in Testing"
+    if protocol == "source":
+        table.loc[testing, "excluded_because"] = "Testing folder"
+    table.loc[table["label_conflict"], "excluded_because"] = "label conflict"
+    table.loc[table["excluded_because"] != "", "subset"] = "excluded"
+    if protocol.startswith("patient"):
+        fold = int(protocol.partition("-")[2] or 0)
+        table.loc[_folds(table, seed)[fold], "subset"] = "validation"
+    if protocol == "source":
+        folds, healthy = _folds(table, seed), table["label"] == "no_tumor"
+        other = (table["subset"] == "train") & ~healthy & ~table["group"].str.startswith(KNOWN_PATIENTS)
+        table.loc[folds[0], "subset"] = "validation"
+        table.loc[other | table.index.isin(folds[1]) & healthy, "subset"] = "test"
     return table
 
 
 def _folds(table, seed):
     """Rows of each of five folds of the train scans: groups stay whole, classes keep their shares."""
     training = table[table["subset"] == "train"]
-    groups = training.groupby("label")["group"].nunique().reindex(sorted(table["label"].unique()), fill_value=0)
+    groups = training.groupby("label")["group"].nunique().reindex(table["label"].unique(), fill_value=0)
     if groups.min() < FOLDS:
         raise ValueError(
             f"Class '{groups.idxmin()}' has {groups.min()} groups to train on, and keeping groups apart "
@@ -108,10 +88,6 @@ def _folds(table, seed):
     return [training.index[rows] for _, rows in splitter.split(training, training["label"], training["group"])]
 
 
-def _exclude(table, rows, reason):
-    table.loc[rows, ["subset", "excluded_because"]] = ["excluded", reason]
-
-
 def subset_counts(table: pandas.DataFrame) -> pandas.DataFrame:
     """Scans of each label (rows) in each subset and reason of exclusion (columns), with totals."""
     where = table["subset"].where(table["excluded_because"] == "", "excluded: " + table["excluded_because"])
@@ -119,33 +95,26 @@ def subset_counts(table: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def leakage(table: pandas.DataFrame) -> dict:
-    """How many validation scans show a known patient who is also in training: ``known``, ``shared`` and their share.
-
-    Groups made of near-duplicates (``cluster-...``) and single files say nothing about a patient and are not counted.
-    """
-    known = table[table["group"].str.startswith(("patient-", "phantom-"))]
-    groups = known.loc[known["subset"] == "train", "group"]
+    """How many validation scans show a known patient who is also in training: ``known``, ``shared`` and their share."""
+    known = table[table["group"].str.startswith(KNOWN_PATIENTS)]
     validation = known[known["subset"] == "validation"]
-    shared = int(validation["group"].isin(groups).sum())
+    shared = int(validation["group"].isin(known.loc[known["subset"] == "train", "group"]).sum())
     return {"known": len(validation), "shared": shared, "share": shared / max(len(validation), 1)}
 
 
 def stratified_part(table: pandas.DataFrame, scans: int | None, seed: int) -> pandas.DataFrame:
-    """About ``scans`` scans for quick runs, sorted by path: whole groups, every class in its proportion.
+    """About ``scans`` scans (None: all) for quick runs, sorted by path: whole groups, every class in its proportion.
 
-    Drawn from what the patient protocol can use, with at least five groups (where there are as many) of each class
-    in each folder, even if the part gets larger by that. The same for any order of rows; None gives all scans.
+    Drawn from what the patient protocol can use, the same for any order of rows, with at least five groups (where
+    there are as many) of each class in each folder, even if the part gets larger by that.
     """
     table = table.sort_values("path", ignore_index=True)
     if scans is None or len(table) <= scans:
         return table
     testing = table["split"] == "testing"
-    usable = ~table["label_conflict"] & (testing == table["group"].isin(table.loc[testing, "group"]))
-    order = pandas.Series(sorted(set(table["group"]))).sample(frac=1, random_state=seed)
-    chosen = set()
-    for _, rows in table[usable].groupby(["split", "label"]):
-        sizes = rows["group"].value_counts().reindex(order).dropna()
-        keep = sizes.cumsum() - sizes / 2 <= len(rows) * scans / len(table)
-        keep.iloc[:FOLDS] = True
-        chosen |= set(sizes.index[keep])
+    usable = table[~table["label_conflict"] & (testing == table["group"].isin(table.loc[testing, "group"]))]
+    sizes = usable.groupby(["split", "label", "group"]).size().sample(frac=1, random_state=seed)
+    classes = sizes.groupby(["split", "label"])
+    wanted = classes.cumsum() - sizes / 2 <= classes.transform("sum") * scans / len(table)
+    chosen = sizes[wanted | (classes.cumcount() < FOLDS)].index.get_level_values("group")
     return table[table["group"].isin(chosen)].reset_index(drop=True)

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -16,13 +15,11 @@ from .config import BUILD_DIR, Settings, recipe_named
 from .models import backbone_named, build_classifier, freeze, imagenet_available, unfreeze
 
 HEAD_LEARNING_RATE, FINE_TUNE_LEARNING_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
+CHECKPOINT = "epoch-{:03d}.weights.h5"
 
 
 def with_available_weights(settings: Settings, model: str) -> Settings:
-    """The settings as they can be run: without ImageNet weights at hand, the sample preset starts at random.
-
-    Every other preset is returned as it is; building the model then raises one sentence with the alternatives.
-    """
+    """The settings as they can be run: without ImageNet weights at hand, the sample preset alone starts at random."""
     if settings.preset != "sample" or settings.weights != "imagenet" or imagenet_available(model):
         return settings
     print("ImageNet weights cannot be had: this quick run starts from random ones, with the recipe 'scratch'.")
@@ -51,7 +48,7 @@ def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
 
 
 def phases(settings: Settings, model: str) -> list[dict]:
-    """The recipe as phases: name, first and last epoch (1-based), learning rate and the layer training starts from."""
+    """The recipe as phases: name, first and last epoch (1-based) and learning rate."""
     base = recipe_named(settings.recipe)["base"]
     if base == "transfer":
         switch = settings.head_epochs
@@ -59,8 +56,8 @@ def phases(settings: Settings, model: str) -> list[dict]:
         tune = dict(phase="fine_tune", first=switch + 1, last=settings.epochs, learning_rate=FINE_TUNE_LEARNING_RATE)
         return [phase for phase in (head, tune) if phase["first"] <= phase["last"]]
     scratch = backbone_named(model).scratch_learning_rate * settings.batch_size / 32  # linear: arXiv:1706.02677
-    rates = {"original": 1e-3, "scratch": scratch}
-    return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rates[base])]
+    rate = scratch if base == "scratch" else 1e-3
+    return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rate)]
 
 
 class RateTable(keras.optimizers.schedules.LearningRateSchedule):
@@ -96,10 +93,9 @@ def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> N
         unfreeze(model, backbone_named(model.name).fine_tune_from if phase["phase"] == "fine_tune" else None)
     base, smoothing = (recipe_named(recipe)[key] for key in ("base", "label_smoothing"))
     rates = RateTable(learning_rates(phase, base, steps))
+    optimizer = keras.optimizers.Adam(rates)
     if base == "scratch":
         optimizer = keras.optimizers.AdamW(rates, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
-    else:
-        optimizer = keras.optimizers.Adam(rates)
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")  # made here: made by fit, TensorFlow traces twice
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
     model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
@@ -111,20 +107,16 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
 
     After every epoch ``folder`` holds the history, a checkpoint to go on from, and the best model by validation
     accuracy (``best.keras``). Called again, it goes on after the last epoch on disk; a finished run returns at once.
-
     Raises FloatingPointError when the loss is no longer a number.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    done = len(read_history(folder))
+    history = read_history(folder)
+    done = len(history)
     if done:
-        print(f"{done} of {settings.epochs} epochs are on disk:")
-        print("\n".join(progress_lines(read_history(folder), settings.epochs)))
-    for phase in phases(settings, model.name):
-        if done > phase["last"]:
-            continue
+        print(f"{done} of {settings.epochs} epochs are on disk:", *progress_lines(history, settings.epochs), sep="\n")
+    for phase in [phase for phase in phases(settings, model.name) if done <= phase["last"]]:
         compile_phase(model, phase, settings.recipe, len(train_scans))
         if done >= phase["first"]:
-            model.load_weights(_checkpoint(folder, done))
+            model.load_weights(folder / CHECKPOINT.format(done))
         if done < phase["last"]:
             keeper = EpochKeeper(folder, phase, settings.epochs, train_scans)
             model.fit(train_scans, validation_data=validation_scans, initial_epoch=max(done, phase["first"] - 1),
@@ -139,7 +131,8 @@ def read_history(folder: Path) -> pandas.DataFrame:
 
 
 def replace_file(file: Path, write) -> None:
-    """Call ``write(temporary path)``, then rename: the file is the old one or the whole new one."""
+    """Call ``write(temporary path)``, then rename: the file is the old one or the whole new one; makes its folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"writing-{file.name}")
     try:
         write(temporary)
@@ -164,21 +157,19 @@ class EpochKeeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         if not numpy.isfinite(logs["loss"]):
-            raise FloatingPointError(
-                f"The loss is {logs['loss']} in epoch {epoch + 1} at learning rate {rate:.1e}: "
-                "lower the rate or use precision='float32'."
-            )
+            when = f"in epoch {epoch + 1} at learning rate {rate:.1e}"
+            raise FloatingPointError(f"The loss is {logs['loss']} {when}: lower the rate or use precision='float32'.")
         before = read_history(self.folder)
-        row = dict(epoch=epoch + 1, phase=self.phase["phase"], seconds=round(time.perf_counter() - self.started, 2),
-                   learning_rate=rate, loss=logs["loss"], accuracy=logs["accuracy"])  # fmt: skip
-        row |= {name: logs.get(name, math.nan) for name in ("val_loss", "val_accuracy")}
+        seconds = round(time.perf_counter() - self.started, 2)
+        row = dict(epoch=epoch + 1, phase=self.phase["phase"], seconds=seconds, learning_rate=rate)
+        row |= {name: logs.get(name, numpy.nan) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
         history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
         if before.empty or not row["val_accuracy"] <= before["val_accuracy"].max():  # the last, if nothing is held out
             network = keras.Model(self.model.inputs, self.model.outputs, name=self.model.name)  # without its optimizer
             replace_file(self.folder / "best.keras", network.save)
-        replace_file(_checkpoint(self.folder, epoch + 1), self.model.save_weights)
+        replace_file(self.folder / CHECKPOINT.format(epoch + 1), self.model.save_weights)
         replace_file(self.folder / "history.csv", lambda file: history.to_csv(file, index=False))
-        _checkpoint(self.folder, epoch).unlink(missing_ok=True)
+        (self.folder / CHECKPOINT.format(epoch)).unlink(missing_ok=True)
         print(progress_lines(history, self.epochs)[-1], flush=True)
 
 
@@ -186,12 +177,8 @@ def progress_lines(history: pandas.DataFrame, epochs: int) -> list[str]:
     """A line an epoch: time taken, loss and accuracy on training and validation scans, time left."""
     left = history["seconds"].rolling(3, min_periods=1).mean() * (epochs - history["epoch"]) / 60
     return [
-        f"epoch {row.epoch:2d}/{epochs} {row.phase:9s} {row.seconds:6.1f} s   "
-        f"loss {row.loss:.3f}  accuracy {row.accuracy:.3f}   "
-        f"validation loss {row.val_loss:.3f}  accuracy {row.val_accuracy:.3f}   about {minutes:.0f} min left"
-        for row, minutes in zip(history.itertuples(), left)
+        f"epoch {row.epoch:2d}/{epochs} {row.phase:9s} {row.seconds:6.1f} s   loss {row.loss:.3f}  "
+        f"accuracy {row.accuracy:.3f}   validation loss {row.val_loss:.3f}  accuracy {row.val_accuracy:.3f}   "
+        f"about {row.left:.0f} min left"
+        for row in history.assign(left=left).itertuples()
     ]
-
-
-def _checkpoint(folder, epoch):
-    return folder / f"epoch-{epoch:03d}.weights.h5"
