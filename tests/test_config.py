@@ -72,16 +72,3 @@ def test_the_data_folder_may_be_named_in_the_environment(monkeypatch):
 def test_folders_belong_to_the_checkout_wherever_it_is_run_from():
     assert (config.ROOT / "pyproject.toml").exists()
     assert {folder.parent for folder in (config.DATA_DIR, config.RESULTS_DIR, config.BUILD_DIR)} == {config.ROOT}
-
-
-def test_options_of_a_recipe_add_up_and_the_last_one_wins():
-    recipe = config.recipe_named("scratch+head+strong+smooth")
-    assert (recipe["base"], recipe["preparation"], recipe["augmentation"]) == ("scratch", "head", "strong")
-    assert recipe["label_smoothing"] == 0.1 and config.recipe_named("scratch")["label_smoothing"] == 0
-    assert config.recipe_named("scratch+strong+geometric")["augmentation"] == "geometric"
-
-
-@pytest.mark.parametrize("name", ["magic", "scratch+magic", "head", "scratch+"])
-def test_an_unknown_recipe_is_an_error_that_lists_recipes_and_options(name):
-    with pytest.raises(ValueError, match=r"original, transfer, scratch, then options: \+head, \+geometric, "):
-        config.recipe_named(name)

@@ -212,7 +212,7 @@ def test_phantoms_never_stand_among_real_results(few_phantoms, monkeypatch):
         splits.load_scans(config.settings_from("cpu", seed=0))
 
 
-# --- the protocols testing, source, and the other folds ---
+# --- the protocol testing, and the other folds ---
 
 
 @examples
@@ -228,16 +228,3 @@ def test_the_folds_hold_out_every_scan_of_the_testing_protocol_once(published):
     usable = splits.assign_subsets(published, "testing", 0)["subset"] == "train"
     held_out = sum((fold["subset"] == "validation").astype(int) for fold in folds)
     assert (held_out[usable] == 1).all() and (held_out[~usable] == 0).all()
-
-
-def test_source_judges_on_scans_of_training_that_come_from_elsewhere(published):
-    table = splits.assign_subsets(published, "source", 0)
-    test, train = (table[table["subset"] == subset] for subset in ("test", "train"))
-    assert (test["split"] == "training").all() and (
-        table.loc[table["split"] == "testing", "subset"] == "excluded"
-    ).all()
-    tumours = test["label"] != "no_tumor"
-    assert tumours.any() and (~tumours).any()
-    assert not test.loc[tumours, "group"].str.startswith("patient-").any()
-    assert train.loc[train["label"] != "no_tumor", "group"].str.startswith("patient-").all()
-    assert (table[table["subset"].isin(SIDES)].groupby("group")["subset"].nunique() == 1).all()

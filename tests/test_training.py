@@ -279,6 +279,15 @@ def test_a_loss_that_is_no_number_stops_with_epoch_and_rate(tiny, quick, two_seq
     assert list(tmp_path.iterdir()) == []  # nothing to go on from
 
 
+def test_where_nothing_is_held_out_the_last_epoch_is_kept(tiny, quick, two_sequences, tmp_path):
+    network = training.build_for(quick(epochs=2), tiny, classes=4)
+    train_scans, judges = two_sequences()
+    history = training.train(network, train_scans, None, quick(epochs=2), tmp_path)
+    assert history["accuracy"].notna().all() and history["val_accuracy"].isna().all()
+    kept = keras.saving.load_model(tmp_path / "best.keras")
+    numpy.testing.assert_array_equal(kept.predict(judges, verbose=0), network.predict(judges, verbose=0))
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     file = tmp_path / "a.txt"
     for text in ("old", "new"):

@@ -96,11 +96,7 @@ def card_rows(row: pandas.Series, results: Path, thirds: pandas.DataFrame) -> li
     folder = f"{row['model']}-{row['recipe']}-{row['protocol']}-{row['image_size']}px-seed{row['seed']}"
     table = pandas.read_csv(results / folder / "predictions.csv").query(f"subset == '{row['subset']}'")
     settings = f"`{row['recipe']}`, `{row['protocol']}`, {row['image_size']} px, seed {row['seed']}"
-    other = row["protocol"] == "source" and row["subset"] == "test"  # those scans lie in the Training folder
-    run = {
-        "run": f"{NAMES[row['model']]}, [{settings}](../results/{folder})",
-        "judged on": "other source" if other else NAMES[row["subset"]],
-    }
+    run = {"run": f"{NAMES[row['model']]}, [{settings}](../results/{folder})", "judged on": NAMES[row["subset"]]}
     recalls = [name for name in row.index if name.startswith("recall_") and f"{name}_low" in row.index]
     parts = {name: table[part] for name, part in subgroups_of(table, thirds).items()}
     return [

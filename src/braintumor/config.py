@@ -17,30 +17,11 @@ BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick r
 # transfer:  the head on the frozen backbone first, then fine-tuning from a late layer on at a low rate
 # original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
 # scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
-_TRANSFER = dict(base="transfer", convention="imagenet", batch_norm_momentum=None, label_smoothing=0.0,
-                 preparation="resize", augmentation="original")  # fmt: skip
 RECIPES = {
-    "original": _TRANSFER | dict(base="original", convention="unit"),
-    "transfer": _TRANSFER,
-    "scratch": _TRANSFER | dict(base="scratch", convention="centred", batch_norm_momentum=0.9),
+    "original": dict(convention="unit", batch_norm_momentum=None),
+    "transfer": dict(convention="imagenet", batch_norm_momentum=None),
+    "scratch": dict(convention="centred", batch_norm_momentum=0.9),
 }
-RECIPE_OPTIONS = {  # written behind a recipe with a plus; preparations and augmentations are those of generators.py
-    "head": dict(preparation="head"),
-    **{name: dict(augmentation=name) for name in ("geometric", "strong", "transplant")},
-    "smooth": dict(label_smoothing=0.1),
-}
-
-
-def recipe_named(name: str) -> dict:
-    """What a recipe such as ``scratch`` or ``scratch+head+strong`` decides; raises ValueError for unknown parts."""
-    base, *options = name.split("+")
-    if base not in RECIPES or not set(options) <= set(RECIPE_OPTIONS):
-        known = f"{', '.join(RECIPES)}, then options: +{', +'.join(RECIPE_OPTIONS)}"
-        raise ValueError(f"There is no recipe '{name}'; choose one of: {known}.")
-    recipe = RECIPES[base].copy()
-    for option in options:
-        recipe |= RECIPE_OPTIONS[option]
-    return recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +29,8 @@ class Settings:
     """Everything that decides a result, apart from the model and the data themselves."""
 
     preset: str
-    protocol: str  # patient | patient-1 ... patient-4 | original | testing | source, see splits.py
-    recipe: str  # original | transfer | scratch, with options: scratch+head+strong
+    protocol: str  # patient | patient-1 ... patient-4 | original | testing, see splits.py
+    recipe: str  # original | transfer | scratch
     weights: str  # imagenet | random | a weights file | a folder of weights files
     image_size: int  # pixels; scans become squares
     batch_size: int

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import keras
 import pandas
 
 from .config import BUILD_DIR, Settings
-from .generators import sequences, subset_sequence
+from .generators import subset_sequence
 from .metrics import metrics_row
 from .models import choose_precision
 from .splits import load_study
-from .training import build_for, replace_file, run_folder, run_name, train
+from .training import replace_file, run_name
 
 NOTEBOOKS = {"vgg16": "03_train_vgg16", "resnet50": "04_train_resnet50"}
 
@@ -68,22 +67,6 @@ def read_result(file: Path, notebook: str) -> pandas.DataFrame | dict:
 def save_figure(figure, file: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     replace_file(file, lambda temporary: figure.savefig(temporary, format="png"))
-
-
-def run(settings: Settings, model: str) -> dict:
-    """The run as ``read_run`` gives it; where it has no results yet, it is trained and judged on validation first."""
-    with suppress(FileNotFoundError):
-        return read_run(settings, model)
-    root, table, report = load_study(settings)
-    checkpoints = run_folder(settings, model, table)
-    network = build_for(settings, model, table["label"].nunique())
-    history = train(network, *sequences(table, root, settings), settings, checkpoints)
-    best = keras.saving.load_model(checkpoints / "best.keras")
-    judges = ("validation", "test") if settings.protocol == "source" else ("validation",)  # none of Testing
-    judged = [predict(best, table, subset, root, settings) for subset in judges if subset in set(table["subset"])]
-    facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
-    save_run(settings, model, facts, history, pandas.concat([table.head(0), *judged], ignore_index=True))
-    return read_run(settings, model)
 
 
 def read_run(settings: Settings, model: str) -> dict:

@@ -89,9 +89,10 @@ class ScanSequence(keras.utils.PyDataset):
 
 
 def sequences(table: pandas.DataFrame, root: Path, settings: Settings) -> tuple[ScanSequence, ScanSequence]:
-    """The train sequence, augmented, and the validation sequence, untouched."""
-    train = subset_sequence(table, "train", root, settings, AUGMENTATION)
-    return train, subset_sequence(table, "validation", root, settings)
+    """The train sequence, augmented, and the validation sequence, untouched; None where nothing is held out."""
+    held_out = (table["subset"] == "validation").any()
+    validation = subset_sequence(table, "validation", root, settings) if held_out else None
+    return subset_sequence(table, "train", root, settings, AUGMENTATION), validation
 
 
 def subset_sequence(table: pandas.DataFrame, subset: str, root: Path, settings: Settings, augmentation=None):

@@ -9,7 +9,7 @@ from . import dataset
 from .config import Settings
 
 FOLDS = 5  # one of them, 20 %, is held out for validation
-PROTOCOLS = ["patient", "original", "testing", "source", *(f"patient-{fold}" for fold in range(1, FOLDS))]
+PROTOCOLS = ["patient", "original", "testing", *(f"patient-{fold}" for fold in range(1, FOLDS))]
 KNOWN_PATIENTS = ("patient-", "phantom-")  # other groups are near-duplicates ("cluster-...") and single files
 
 
@@ -44,8 +44,6 @@ def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.
     - ``testing`` trains on all of Training but label conflicts and groups that occur in Testing; holds nothing out.
     - ``patient`` has no group on two sides: as ``testing``, and the first of five folds of whole groups validates;
       ``patient-1`` to ``patient-4`` take another fold.
-    - ``source`` leaves one source out, inside Training: tumours of known patients train and validate, the others
-      judge. Scans without a tumour have no known patients: one fold of them validates, another one judges.
 
     Raises ValueError for an unknown protocol or a class with too few groups to be split.
     """
@@ -60,23 +58,15 @@ def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.
         return table
     also_in_testing = ~testing & table["group"].isin(table.loc[testing, "group"])
     table.loc[also_in_testing, "excluded_because"] = "group occurs in Testing"
-    if protocol == "source":
-        table.loc[testing, "excluded_because"] = "Testing folder"
     table.loc[table["label_conflict"], "excluded_because"] = "label conflict"
     table.loc[table["excluded_because"] != "", "subset"] = "excluded"
     if protocol.startswith("patient"):
-        fold = int(protocol.partition("-")[2] or 0)
-        table.loc[_folds(table, seed)[fold], "subset"] = "validation"
-    if protocol == "source":
-        folds, healthy = _folds(table, seed), table["label"] == "no_tumor"
-        other = (table["subset"] == "train") & ~healthy & ~table["group"].str.startswith(KNOWN_PATIENTS)
-        table.loc[folds[0], "subset"] = "validation"
-        table.loc[other | table.index.isin(folds[1]) & healthy, "subset"] = "test"
+        table.loc[_fold(table, seed, int(protocol.partition("-")[2] or 0)), "subset"] = "validation"
     return table
 
 
-def _folds(table, seed):
-    """Rows of each of five folds of the train scans: groups stay whole, classes keep their shares."""
+def _fold(table, seed, number):
+    """The rows of one of five folds of the train scans: groups stay whole, classes keep their shares."""
     training = table[table["subset"] == "train"]
     groups = training.groupby("label")["group"].nunique().reindex(table["label"].unique(), fill_value=0)
     if groups.min() < FOLDS:
@@ -85,7 +75,8 @@ def _folds(table, seed):
             f"needs at least {FOLDS}: add scans of this class or use the protocol 'original'."
         )
     splitter = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=seed)
-    return [training.index[rows] for _, rows in splitter.split(training, training["label"], training["group"])]
+    _, held_out = list(splitter.split(training, training["label"], training["group"]))[number]
+    return training.index[held_out]
 
 
 def subset_counts(table: pandas.DataFrame) -> pandas.DataFrame:

@@ -11,7 +11,7 @@ import keras
 import numpy
 import pandas
 
-from .config import BUILD_DIR, Settings, recipe_named
+from .config import BUILD_DIR, RECIPES, Settings
 from .models import backbone_named, build_classifier, freeze, imagenet_available, unfreeze
 
 HEAD_LEARNING_RATE, FINE_TUNE_LEARNING_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
@@ -41,22 +41,21 @@ def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
 
 def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
     """The classifier that the settings' recipe asks for, with untrained head."""
-    recipe = recipe_named(settings.recipe)
+    if settings.recipe not in RECIPES:
+        raise ValueError(f"There is no recipe '{settings.recipe}'; choose one of: {', '.join(RECIPES)}.")
     return build_classifier(model, image_size=settings.image_size, classes=classes, weights=settings.weights,
-                            convention=recipe["convention"], batch_norm_momentum=recipe["batch_norm_momentum"],
-                            precision=settings.precision, seed=settings.seed)  # fmt: skip
+                            precision=settings.precision, seed=settings.seed, **RECIPES[settings.recipe])  # fmt: skip
 
 
 def phases(settings: Settings, model: str) -> list[dict]:
     """The recipe as phases: name, first and last epoch (1-based) and learning rate."""
-    base = recipe_named(settings.recipe)["base"]
-    if base == "transfer":
+    if settings.recipe == "transfer":
         switch = settings.head_epochs
         head = dict(phase="head", first=1, last=switch, learning_rate=HEAD_LEARNING_RATE)
         tune = dict(phase="fine_tune", first=switch + 1, last=settings.epochs, learning_rate=FINE_TUNE_LEARNING_RATE)
         return [phase for phase in (head, tune) if phase["first"] <= phase["last"]]
     scratch = backbone_named(model).scratch_learning_rate * settings.batch_size / 32  # linear: arXiv:1706.02677
-    rate = scratch if base == "scratch" else 1e-3
+    rate = scratch if settings.recipe == "scratch" else 1e-3
     return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rate)]
 
 
@@ -91,14 +90,12 @@ def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> N
         freeze(model)
     else:
         unfreeze(model, backbone_named(model.name).fine_tune_from if phase["phase"] == "fine_tune" else None)
-    base, smoothing = (recipe_named(recipe)[key] for key in ("base", "label_smoothing"))
-    rates = RateTable(learning_rates(phase, base, steps))
+    rates = RateTable(learning_rates(phase, recipe, steps))
     optimizer = keras.optimizers.Adam(rates)
-    if base == "scratch":
+    if recipe == "scratch":
         optimizer = keras.optimizers.AdamW(rates, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")  # made here: made by fit, TensorFlow traces twice
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
-    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+    model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=[accuracy])
     optimizer.build(model.trainable_variables)  # a checkpoint can only fill an optimizer that is built
 
 
