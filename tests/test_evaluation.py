@@ -6,7 +6,8 @@ import json
 import math
 import shutil
 
-from braintumor import dataset, evaluation, generators, metrics, splits, training
+from braintumor import dataset, evaluation, generators, splits, training
+from braintumor import metrics as ours
 
 import keras
 import numpy
@@ -135,12 +136,12 @@ def two_classes(confidence):
 
 def test_a_network_that_is_right_as_often_as_it_says_is_calibrated():
     truth = numpy.eye(2)[[0] * 7 + [1] * 3]
-    assert metrics.expected_calibration_error(truth, two_classes(numpy.full(10, 0.7))) == pytest.approx(0)
+    assert ours.expected_calibration_error(truth, two_classes(numpy.full(10, 0.7))) == pytest.approx(0)
 
 
 def test_a_network_that_is_always_sure_and_half_right_is_half_wrong_about_itself():
     truth = numpy.eye(2)[[0, 1] * 20]
-    assert metrics.expected_calibration_error(truth, two_classes(numpy.ones(40))) == pytest.approx(0.5)
+    assert ours.expected_calibration_error(truth, two_classes(numpy.ones(40))) == pytest.approx(0.5)
 
 
 @given(confidence=st.lists(st.floats(0.5, 1), min_size=1, max_size=30), seed=st.integers(0, 99))
@@ -152,7 +153,7 @@ def test_the_calibration_error_is_the_textbook_sum_over_bins(confidence, seed):
         (which == bin).mean() * abs(truth[which == bin, 0].mean() - confidence[which == bin].mean())
         for bin in set(which)
     ]
-    assert metrics.expected_calibration_error(truth, two_classes(confidence)) == pytest.approx(sum(gaps))
+    assert ours.expected_calibration_error(truth, two_classes(confidence)) == pytest.approx(sum(gaps))
 
 
 # --- intervals ---
