@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+from braintumor import config
+
 import numpy
 import pandas
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results: written by tools/update_readme.py -->", "<!-- end of results -->"
+MAIN = {key: config.PRESETS["cpu-scratch"][key] for key in ("recipe", "protocol", "weights", "image_size")}
 NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "validation": "validation", "test": "Testing folder"}
 FEWEST_GROUPS = 10  # with fewer, a bootstrap over groups says nothing
 
@@ -24,9 +27,8 @@ def with_interval(row, score: str) -> str:
 
 def results_section(results: Path, original: Path) -> str:
     """Markdown: the result table, what it rests on, and the sentences that need its numbers."""
-    metrics = pandas.read_csv(results / "metrics.csv")
+    metrics = main_rows(results)
     logged = pandas.read_csv(original).groupby("model")["val_accuracy"].last()
-    facts = pandas.read_csv(results / "data_facts.csv").set_index("fact")["value"].astype(int)
     lines = ["| model | judged on | n | accuracy | macro-F1 | AUROC |", "|---|---|---|---|---|---|"]
     for model, accuracy in logged.items():
         lines.append(f"| {model}, original log | its validation, **leaky** | 573 | {percent(accuracy)} | – | – |")
@@ -36,13 +38,24 @@ def results_section(results: Path, original: Path) -> str:
             f"| {with_interval(row, 'macro_f1')} | {row['auroc']:.3f} |"
         )
     lines += ["", "In brackets 95 % intervals, from a bootstrap over patient groups.", ""]
-    lines += [run_sentence(file) for file in sorted(results.glob("*/settings.json"))]
-    lines += ["", "**Findings**", "", *findings(metrics, facts)]
+    lines += run_sentences(results)
+    lines += ["", "**Findings**", "", *findings(metrics, results)]
     return "\n".join(lines)
 
 
-def run_sentence(file: Path) -> str:
-    facts = json.loads(file.read_text())
+def main_rows(results: Path) -> pandas.DataFrame:
+    """The rows of metrics.csv that 05_compare compares: other runs are smaller, or made for one question."""
+    metrics = pandas.read_csv(results / "metrics.csv")
+    return metrics[(metrics[list(MAIN)] == pandas.Series(MAIN)).all(axis=1)]
+
+
+def run_sentences(results: Path) -> list[str]:
+    """What each of those runs rests on."""
+    runs = [json.loads(file.read_text()) for file in sorted(results.glob("*/settings.json"))]
+    return [run_sentence(facts) for facts in runs if all(facts[key] == value for key, value in MAIN.items())]
+
+
+def run_sentence(facts: dict) -> str:
     order = [subset for subset in ("train", "validation", "test", "excluded") if subset in facts["subsets"]]
     counts = ", ".join(f"{facts['subsets'][subset]:,} {subset}" for subset in order)
     return (
@@ -52,16 +65,33 @@ def run_sentence(file: Path) -> str:
     )
 
 
-def findings(metrics: pandas.DataFrame, facts: pandas.Series) -> list[str]:
+def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
+    """The sentences of the README, each from its own result file."""
     accuracy = metrics.pivot(index="subset", columns="model", values="accuracy")
     models = [model for model in NAMES if model in accuracy]
     on = {
         subset: " and ".join(f"{percent(accuracy.loc[subset, m])} ({NAMES[m]})" for m in models)
         for subset in accuracy.index
     }
+    facts = pandas.read_csv(results / "data_facts.csv").set_index("fact")["value"].astype(int)
+    copies = pandas.read_csv(results / "audit.csv").set_index("known_by")["all"].astype(int)
+    probe = pandas.read_csv(results / "probe.csv").query("protocol == 'patient'").set_index("subset")["macro_f1"]
+    pairs = pandas.read_csv(results / "pairs.csv").set_index("subset")
+    errors = pandas.read_csv(results / "calibration.csv").query("subset == 'test' and scaled == 'yes'")
+    errors = " and ".join(f"{percent(row.ece)} ({NAMES[row.model]})" for row in errors.itertuples())
+    protocols = pandas.read_csv(results / "protocols.csv").set_index(["protocol", "judged_on"])["accuracy_value"]
     return [
         f"- On patients that no network has seen in training, the models are right in {on['validation']} of the scans.",
         f"- On the Testing folder, which mostly comes from other sources, this falls to {on['test']}.",
+        f"- VGG16 against ResNet50, in pairs: {difference(pairs.loc['validation'])} on validation, "
+        f"{difference(pairs.loc['test'])} on Testing.",
+        f"- A classifier that never sees a brain, only six numbers of a scan (size, file size, greys, border), has a "
+        f"macro-F1 of {percent(probe['validation'])} on validation and {percent(probe['test'])} on Testing.",
+        f"- Of the {copies['Testing scans']} Testing scans, {copies['pixels']} are copies of a Training scan, pixel by "
+        f"pixel. Trained with them, a small ResNet50 is right in {percent(protocols['original', 'Testing'])} of Testing; "
+        f"without them in {percent(protocols['testing', 'Testing'])}.",
+        f"- Temperature scaling fitted on validation leaves a calibration error of {errors} on Testing: the models do "
+        f"not know when they are lost.",
         f"- A split by file name, as the original used it, leaks: of {facts['original_validation_known']} validation "
         f"scans whose patient is known, {facts['original_validation_shared']} show a patient who is also in training. "
         f"Under our protocol it is {facts['patient_validation_shared']} of {facts['patient_validation_known']}.",
@@ -71,19 +101,25 @@ def findings(metrics: pandas.DataFrame, facts: pandas.Series) -> list[str]:
     ]
 
 
+def difference(pair: pandas.Series) -> str:
+    """A difference of accuracy in points, its interval and the exact p-value."""
+    low, high = 100 * pair["accuracy_low"], 100 * pair["accuracy_high"]
+    return f"{100 * pair['accuracy']:+.1f} points ({low:+.1f} to {high:+.1f}; McNemar p = {pair['p_value']:.2g})"
+
+
 def card_section(results: Path, scans: pandas.DataFrame) -> str:
     """Markdown for the model card: what each run rests on, its scores, recalls, and accuracy in subgroups.
 
     ``scans`` is the committed group table: a tumour is small, middle or large among all boxes of its class there.
     """
-    metrics = pandas.read_csv(results / "metrics.csv")
+    metrics = main_rows(results)
     thirds = (scans["box_w"] * scans["box_h"]).groupby(scans["label"]).quantile([1 / 3, 2 / 3]).unstack().dropna()
     rows = [card_rows(row, results, thirds) for _, row in metrics.iterrows()]
     scores, recalls, subgroups, missed = (markdown(table) for table in zip(*rows))
     cuts = "; ".join(f"{spoken(label)} {low:,.0f} and {high:,.0f}" for label, (low, high) in thirds.iterrows())
     return "\n".join(
         ["**What each run rests on**", ""]
-        + [run_sentence(file) for file in sorted(results.glob("*/settings.json"))]
+        + run_sentences(results)
         + ["", "**Scores**", "", *scores, "", "**Recall of each class**", "", *recalls]
         + ["", "**Accuracy in subgroups of the tumours**", "", *subgroups]
         + ["", f"Thirds of the box's area within a class, cut at (px²): {cuts}."]
