@@ -88,7 +88,7 @@ def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
         f"- A classifier that never sees a brain, only six numbers of a scan (size, file size, greys, border), has a "
         f"macro-F1 of {percent(probe['validation'])} on validation and {percent(probe['test'])} on Testing.",
         f"- Of the {copies['Testing scans']} Testing scans, {copies['pixels']} are copies of a Training scan, pixel by "
-        f"pixel. Trained with them, a small ResNet50 is right in {percent(protocols['original', 'Testing'])} of Testing; "
+        f"pixel. Trained with them a small ResNet50 gets {percent(protocols['original', 'Testing'])} of Testing right; "
         f"without them in {percent(protocols['testing', 'Testing'])}.",
         f"- Temperature scaling fitted on validation leaves a calibration error of {errors} on Testing: the models do "
         f"not know when they are lost.",

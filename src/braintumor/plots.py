@@ -80,7 +80,7 @@ def show_curves(axes, name, histories):
 
 def image_grid(images, captions, *, title, columns, note, footnote="") -> Figure:
     """Images (uint8, or float in [0, 1]) in rows of ``columns``, each with a caption above."""
-    rows, lines = -(-len(images) // columns), 1 + captions[0].count("\n")
+    rows, lines = max(1, -(-len(images) // columns)), 1 + "".join(captions[:1]).count("\n")
     height = rows * (WIDTH / columns + 0.2 * lines)
     figure, panels = base_figure(title, note, height, rows, columns, footnote, layout="compressed", subplot_kw=BLANK)
     for axes, image, caption in zip(panels, images, captions, strict=False):
