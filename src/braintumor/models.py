@@ -64,7 +64,7 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
         outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(dropped)
     finally:
         keras.config.set_dtype_policy(before)
-    for layer in _layers(base, keras.layers.BatchNormalization):
+    for layer in batch_norms(base):
         layer.momentum = batch_norm_momentum or layer.momentum
     return keras.Model(inputs, outputs, name=name)
 
@@ -81,8 +81,13 @@ def unfreeze(model: keras.Model, from_layer: str | None) -> None:
     base.trainable = True
     if from_layer:
         early = base.layers[: base.layers.index(base.get_layer(from_layer))]
-        for layer in early + _layers(base, keras.layers.BatchNormalization):
+        for layer in early + batch_norms(base):
             layer.trainable = False
+
+
+def batch_norms(network: keras.Model) -> list:
+    """The batch-norm layers of a network, first to last."""
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def imagenet_available(name: str) -> bool:
@@ -112,7 +117,9 @@ def _build_backbone(name, image_size, weights):
     base = backbone.constructor(weights="imagenet" if weights == "imagenet" else None, include_top=False,
                                 input_shape=(image_size, image_size, 3), name="backbone")  # fmt: skip
     if weights == "random":
-        for layer in _layers(base, keras.layers.Conv2D):  # He (arXiv:1502.01852), or a plain VGG16 does not learn
+        for layer in [
+            layer for layer in base.layers if isinstance(layer, keras.layers.Conv2D)
+        ]:  # He (arXiv:1502.01852), or a plain VGG16 does not learn
             layer.kernel.assign(keras.initializers.HeNormal()(layer.kernel.shape))
     elif weights != "imagenet":
         file = Path(weights) / backbone.imagenet_file if Path(weights).is_dir() else Path(weights)
@@ -123,7 +130,3 @@ def _build_backbone(name, image_size, weights):
         except (ValueError, OSError) as error:
             raise ValueError(f"'{file.name}' holds no {name} weights without classification top.") from error
     return base
-
-
-def _layers(base, kind):
-    return [layer for layer in base.layers if isinstance(layer, kind)]
