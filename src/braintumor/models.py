@@ -60,7 +60,7 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
         hidden = keras.layers.Dense(512, activation="relu", name="hidden")(pooled)
         dropped = keras.layers.Dropout(0.5, name="dropout")(hidden)
         outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(dropped)
-    for layer in _batch_norms(base):
+    for layer in batch_norms(base):
         layer.momentum = batch_norm_momentum or layer.momentum
     return keras.Model(inputs, outputs, name=name)
 
@@ -78,8 +78,13 @@ def unfreeze(model: keras.Model, from_layer: str | None) -> None:
     if from_layer is None:
         return
     names = [layer.name for layer in base.layers]
-    for layer in base.layers[: names.index(from_layer)] + _batch_norms(base):
+    for layer in base.layers[: names.index(from_layer)] + batch_norms(base):
         layer.trainable = False
+
+
+def batch_norms(network: keras.Model) -> list:
+    """The batch-norm layers of a network, first to last."""
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def imagenet_available(name: str) -> bool:
@@ -152,7 +157,3 @@ def _to_convention(images, backbone, convention):
         "centred": dict(scale=4.0, offset=-1.0),
     }
     return keras.layers.Rescaling(**scales[convention], name=f"{convention}_convention")(images)
-
-
-def _batch_norms(base):
-    return [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]
