@@ -119,5 +119,5 @@ def test_the_figure_says_how_long_all_scans_got_one_answer():
     table = table.assign(training=0.9, validation=0.3, all_renewed=0.6, variance_ratio=2.0, predicted=2.0)
     followed = pandas.concat([table.assign(arm=arm) for arm in ("as the original", "fitting statistics")])
     figure = plots_results.collapse_curves(followed, note="PHANTOMS")
-    assert "up to step 10, 60" in " ".join(figure.get_suptitle().split())
+    assert "to step 10, 60" in " ".join(figure.get_suptitle().split())
     assert "PHANTOMS" in [text.get_text() for text in figure.texts]

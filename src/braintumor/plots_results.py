@@ -119,11 +119,11 @@ def collapse_curves(followed, *, note) -> Figure:
     wrong, right = (followed[followed["arm"] == arm] for arm in ("as the original", "fitting statistics"))
     title, place, red = "Wrong statistics at inference", -1.0, MODEL_COLOURS["resnet50"]
     for row in wrong[(wrong["one_answer"] > 0.99).cummin()].tail(1).itertuples():
-        title += f": one answer for all scans up to step {row.step}, {percent(row.all_renewed)} right if renewed"
+        title += f": one answer for over 99 % of scans to step {row.step}, {percent(row.all_renewed)} right if renewed"
     footnote = "Thin: training. Thick: validation. Renewed: same weights, statistics estimated anew. Line: predicted."
     figure, (left, axes) = base_figure(title, note, 3.4, 1, 2, footnote, width_ratios=(3, 2))
-    lines = [("training", wrong["training"], red), ("wrong statistics", wrong["validation"], red),
-             ("wrong, renewed", wrong["all_renewed"], INK), ("fitting first", right["validation"], GREY)]  # fmt: skip
+    lines = [("wrong statistics", wrong["validation"], red), ("right statistics", right["validation"], GREY),
+             ("wrong, renewed", wrong["all_renewed"], INK), ("training", wrong["training"], red)]  # fmt: skip
     for text, values, colour in sorted(lines, key=lambda line: line[1].iloc[-1]):
         left.plot(wrong["step"], values, color=colour, linewidth=1 if text == "training" else 2.4)
         place = max(place + 0.065, values.iloc[-1])
