@@ -119,3 +119,40 @@ def reliability_diagrams(panels_of, *, title, note) -> Figure:
         axes.legend(frameon=False, fontsize=SMALL, loc="upper left")
         axes.label_outer()
     return figure
+
+
+def constant_answers(log, shares, *, note) -> Figure:
+    """The original's accuracy by epoch over what always one class would score; ``shares``: label to share of scans."""
+    hits = log["val_accuracy"].round(4).isin(shares.round(4))
+    title = f"In {hits.sum()} of {len(log)} epochs the original's ResNet50 scores exactly like one constant answer"
+    footnote = "Thin: training. Thick: validation. Dashed: always one class. Circles: the same to four digits."
+    figure, (axes,) = base_figure(title, note, 3.2, footnote=footnote)
+    show_curves(axes, "accuracy", [(log, MODEL_COLOURS["resnet50"], "")])
+    axes.plot(log["epoch"][hits], log["val_accuracy"][hits], "o", color=INK, markerfacecolor="none", markersize=10)
+    for share, part in shares.sort_index().groupby(shares.round(2)):
+        axes.axhline(share, color=GREY, linewidth=1, linestyle="--")
+        text, place = "always " + "\nor ".join(map(display_name, part.index)), axes.get_yaxis_transform()
+        axes.text(1.02, share, text, size=SMALL, va="center", color=GREY, transform=place)
+    return figure
+
+
+def collapse_curves(followed, *, note) -> Figure:
+    """Accuracy by training step with wrong and with fitting statistics; the first batch norm's variance ratio."""
+    wrong, right = (followed[followed["arm"] == arm] for arm in ("as the original", "fitting statistics"))
+    title, place, red = "Wrong statistics at inference", -1.0, MODEL_COLOURS["resnet50"]
+    for row in wrong[(wrong["one_answer"] > 0.99).cummin()].tail(1).itertuples():
+        title += f": one answer for over 99 % of scans to step {row.step}, {percent(row.all_renewed)} right if renewed"
+    footnote = "Thin: training. Thick: validation. Renewed: same weights, statistics estimated anew. Line: predicted."
+    figure, (left, axes) = base_figure(title, note, 3.4, 1, 2, footnote, width_ratios=(3, 2))
+    lines = [("wrong statistics", wrong["validation"], red), ("right statistics", right["validation"], GREY),
+             ("wrong, renewed", wrong["all_renewed"], INK), ("training", wrong["training"], red)]  # fmt: skip
+    for text, values, colour in sorted(lines, key=lambda line: line[1].iloc[-1]):
+        left.plot(wrong["step"], values, color=colour, linewidth=1 if text == "training" else 2.4)
+        place = max(place + 0.065, values.iloc[-1])
+        left.text(1.02, place, text, color=colour, size=SMALL, va="center", transform=left.get_yaxis_transform())
+    left.set(xlabel="training step", ylabel="accuracy (share of scans)", ylim=(0, 1.02))
+    left.yaxis.set_major_formatter(percent)
+    axes.semilogy(wrong["step"], wrong["predicted"], color=INK)
+    axes.plot(wrong["step"], wrong["variance_ratio"], "o", color=red)
+    axes.set(xlabel="training step", ylabel="stored variance / present variance")
+    return figure
