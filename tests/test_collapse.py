@@ -1,6 +1,6 @@
 """What happened to the original's ResNet50?"""
 
-from braintumor import collapse, plots_results
+from braintumor import collapse, plots
 from braintumor.models import batch_norms
 
 import keras
@@ -106,18 +106,10 @@ def test_the_same_seed_draws_the_same_batches(model):
     assert follow(model, steps=2)["training"][1] == first
 
 
-def test_the_log_is_drawn_over_the_answers_of_one_class():
-    log = pandas.DataFrame(dict(epoch=[1, 2, 3], accuracy=0.9, val_accuracy=[0.288, 0.5, 0.1379]))
-    shares = pandas.Series({"glioma": 165 / 573, "no_tumor": 79 / 573, "pituitary": 165 / 573})
-    figure = plots_results.constant_answers(log, shares, note="")
-    assert "In 2 of 3 epochs" in figure.get_suptitle()
-    assert {"always glioma\nor pituitary", "always no tumor"} <= {text.get_text() for text in figure.axes[0].texts}
-
-
 def test_the_figure_says_how_long_all_scans_got_one_answer():
     table = pandas.DataFrame(dict(step=[0, 10, 20, 30], one_answer=[1.0, 1.0, 0.6, 1.0]))
     table = table.assign(training=0.9, validation=0.3, all_renewed=0.6, variance_ratio=2.0, predicted=2.0)
     followed = pandas.concat([table.assign(arm=arm) for arm in ("as the original", "fitting statistics")])
-    figure = plots_results.collapse_curves(followed, note="PHANTOMS")
+    figure = plots.collapse_curves(followed, note="PHANTOMS")
     assert "to step 10, 60" in " ".join(figure.get_suptitle().split())
     assert "PHANTOMS" in [text.get_text() for text in figure.texts]

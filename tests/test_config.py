@@ -1,7 +1,6 @@
 """What exactly is being run?"""
 
 import dataclasses
-from pathlib import Path
 
 from braintumor import config
 
@@ -61,12 +60,6 @@ def test_only_the_preset_from_scratch_needs_no_pretrained_weights():
     weights = {name: values["weights"] for name, values in config.PRESETS.items()}
     assert weights.pop("cpu-scratch") == "random"
     assert set(weights.values()) == {"imagenet"}
-
-
-def test_the_data_folder_may_be_named_in_the_environment(monkeypatch):
-    assert config.data_folder_from_environment() is None
-    monkeypatch.setenv("BRAINTUMOR_DATA", "~/scans")
-    assert config.data_folder_from_environment() == Path.home() / "scans"
 
 
 def test_folders_belong_to_the_checkout_wherever_it_is_run_from():

@@ -19,9 +19,7 @@ def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
     """The scan table with ``pixels`` (sha256 of size and grey pixels), ``look`` and the six ``FEATURES``.
 
     ``look``: 16 x 16 perceptual hash, 32 bytes: which of the lowest frequencies of the scan, shrunk to 64 px, exceed
-    their median (Zauner: Implementation and benchmarking of perceptual image hash functions, 2010).
-    ``width``, ``height`` in px, ``bytes`` of the file, ``mean_grey`` and ``contrast`` (standard deviation) in grey
-    levels, ``border`` as in ``border_share``.
+    their median (Zauner 2010). Sizes are in px and bytes, ``mean_grey`` and ``contrast`` (deviation) in grey levels.
     """
 
     def describe(path):
@@ -57,10 +55,7 @@ def nearest_in_training(scans: pandas.DataFrame) -> pandas.Series:
 
 
 def shortcut_probe(scans: pandas.DataFrame, seed: int) -> pandas.DataFrame:
-    """Validation and test rows of scans with subsets and ``FEATURES``, with the predictions of gradient boosting.
-
-    The columns are those of ``evaluation.predict``. What such a classifier gets right, nobody needs a brain for.
-    """
+    """What gradient boosting makes of the ``FEATURES`` alone: validation and test rows, as ``evaluation.predict``."""
     probe = HistGradientBoostingClassifier(random_state=seed, early_stopping=False)
     train, judged = scans[scans["subset"] == "train"], scans[scans["subset"].isin(["validation", "test"])]
     probe.fit(train[FEATURES], train["label"])

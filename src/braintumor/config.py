@@ -1,7 +1,7 @@
 """What exactly is being run: the settings of a study and the folders it uses.
 
-Two environment variables are read, here and nowhere else (Keras itself reads ``KERAS_BACKEND``):
-``BRAINTUMOR_DATA`` names a data folder, ``BRAINTUMOR_PRESET`` a preset.
+``BRAINTUMOR_PRESET`` names a preset, ``BRAINTUMOR_DATA`` a data folder (see ``dataset``); nothing else is read from
+the environment, but ``KERAS_BACKEND`` by Keras itself.
 """
 
 import dataclasses
@@ -58,17 +58,8 @@ PRESETS = {
 
 
 def settings_from(preset: str, **changes) -> Settings:
-    """Settings of a preset, with single values changed; ``BRAINTUMOR_PRESET`` overrides ``preset``.
-
-    Raises ValueError for a preset that does not exist, TypeError for a value that is no setting.
-    """
+    """A preset, which ``BRAINTUMOR_PRESET`` overrides, with changes; ValueError, TypeError for unknown names."""
     name = os.environ.get("BRAINTUMOR_PRESET") or preset
     if name not in PRESETS:
         raise ValueError(f"There is no preset '{name}'; set BRAINTUMOR_PRESET to one of: {', '.join(PRESETS)}.")
     return Settings(preset=name, **(PRESETS[name] | changes))
-
-
-def data_folder_from_environment() -> Path | None:
-    """The folder in ``BRAINTUMOR_DATA``, or None where it is not set."""
-    named = os.environ.get("BRAINTUMOR_DATA")
-    return Path(named).expanduser() if named else None

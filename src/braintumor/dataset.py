@@ -1,25 +1,23 @@
 """Which scans are there, and are they the right ones? Locate, list, verify."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pandas
 
 from . import download, phantoms
-from .config import BUILD_DIR, DATA_DIR, data_folder_from_environment
+from .config import BUILD_DIR, DATA_DIR
 
 BOX = ["box_x", "box_y", "box_w", "box_h"]
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
-    """The folder that holds Training and Testing; one printed line says what became of each place tried.
-
-    In this order: ``BRAINTUMOR_DATA``, an earlier download, opendatasets, kagglehub, phantoms.
-    """
+    """The folder with Training and Testing, the first of five places; a line is printed on each that was tried."""
     target = data_dir / download.DATASET.split("/")[1]
-    named, earlier = data_folder_from_environment(), target if target.exists() else None
-    for name, root in {"BRAINTUMOR_DATA": named, f"data/{target.name}": earlier}.items():
+    named, earlier = os.environ.get("BRAINTUMOR_DATA"), target if target.exists() else None
+    for name, root in {"BRAINTUMOR_DATA": named and Path(named).expanduser(), f"data/{target.name}": earlier}.items():
         print(f"{name}: {'used' if root else 'none'}")
         if root and not root.is_dir():
             raise FileNotFoundError(f"{name} is no folder; name one that holds Training and Testing.")
@@ -77,10 +75,7 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
 
 
 def verify(root: Path, table: pandas.DataFrame, reference: pandas.DataFrame | None = None) -> dict:
-    """Compare a whole ``scan_table`` with ``reference`` (None: ``known_scans``) by path and sha256; reads no scan.
-
-    The report has a name, a status (verified, incomplete, changed, unverified, phantoms), counts, and lists of paths.
-    """
+    """Compare a ``scan_table`` with ``reference`` (None: ``known_scans``): name, status, counts and lists of paths."""
     known = known_scans(root) if reference is None else reference
     here, there = (dict(zip(scans["path"], scans["sha256"])) for scans in (table, known))
     missing, extra = sorted(there.keys() - here), sorted(here.keys() - there)

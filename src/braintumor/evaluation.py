@@ -70,10 +70,7 @@ def save_figure(figure, file: Path) -> None:
 
 
 def read_run(settings: Settings, model: str) -> dict:
-    """The files of a run as ``{"facts": dict, "history": table, "predictions": table, "folder": path}``.
-
-    Raises FileNotFoundError that names the notebook to run where a file is missing.
-    """
+    """A run's facts (dict), history, predictions and folder; FileNotFoundError names the notebook that is missing."""
     folder = settings.results_dir / run_name(settings, model)
     if settings.preset == "sample" and settings.weights == "imagenet" and not folder.exists():
         fallback = dataclasses.replace(settings, recipe="scratch")  # see with_available_weights

@@ -16,10 +16,7 @@ AUGMENTATION = {"rotation": 20.0, "shift": 0.2, "flip": True}
 
 
 def read_scan(path: Path) -> numpy.ndarray:
-    """One scan as grey uint8 pixels (0-255), shape (height, width).
-
-    Raises ValueError where the file cannot be decoded as an image.
-    """
+    """One scan as grey uint8 pixels (0-255), shape (height, width); raises ValueError for a file that is no image."""
     pixels = cv2.imdecode(numpy.fromfile(path, numpy.uint8), cv2.IMREAD_GRAYSCALE) if path.stat().st_size else None
     if pixels is None:
         raise ValueError(f"'{'/'.join(path.parts[-3:])}' cannot be read as an image: replace it or remove it.")
@@ -37,10 +34,7 @@ def load_images(table: pandas.DataFrame, root: Path, image_size: int) -> numpy.n
 
 
 def random_affine(generator: numpy.random.Generator, size: int, *, rotation: float, shift: float, flip: bool):
-    """A random 2 x 3 matrix that takes output pixels to input pixels: flip, rotation and shift in one step.
-
-    ``rotation`` is the largest angle in degrees, ``shift`` the largest share of ``size`` in both directions.
-    """
+    """A random 2 x 3 matrix from output to input pixels; largest rotation in degrees, shift as a share of ``size``."""
     angle = math.radians(generator.uniform(-rotation, rotation))
     move = generator.uniform(-shift, shift, 2) * size
     mirror = -1.0 if flip and generator.random() < 0.5 else 1.0
@@ -74,18 +68,15 @@ class ScanSequence(keras.utils.PyDataset):
         return math.ceil(len(self.images) / self.batch_size)
 
     def __getitem__(self, index):
-        rows = self._order()[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = numpy.arange(len(self.images))
+        if self.augmentation is not None:
+            rows = numpy.random.default_rng([self.seed, self.epoch, 0]).permutation(rows)
+        rows = rows[index * self.batch_size : (index + 1) * self.batch_size]
         images = self.images[rows]
         if self.augmentation is not None:
             generator = numpy.random.default_rng([self.seed, self.epoch, 1 + index])
             images = numpy.stack([augment(image, generator, **self.augmentation) for image in images])
         return images[..., None].astype("float32") / 255, self.one_hot[self.labels[rows]]
-
-    def _order(self):
-        rows = numpy.arange(len(self.images))
-        if self.augmentation is None:
-            return rows
-        return numpy.random.default_rng([self.seed, self.epoch, 0]).permutation(rows)
 
 
 def sequences(table: pandas.DataFrame, root: Path, settings: Settings) -> tuple[ScanSequence, ScanSequence]:

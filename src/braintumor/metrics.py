@@ -12,8 +12,7 @@ REPLICATES = 2000  # of the bootstrap
 def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict:
     """One row of metrics.csv. Intervals are 95 %, from a bootstrap over groups; AUROC is NaN where undefined.
 
-    ``ece``: expected calibration error with 15 bins (arXiv:1706.04599); ``brier``: sum over classes of the squared
-    difference of probability and truth, in [0, 2].
+    ``brier``: sum over classes of the squared difference of probability and truth, in [0, 2].
     """
     rows = predictions[predictions["subset"] == subset]
     labels = _labels(predictions)
@@ -39,7 +38,7 @@ def _with_bounds(scores, names):
 
 
 def expected_calibration_error(truth: numpy.ndarray, probabilities: numpy.ndarray, bins: int = 15) -> float:
-    """Mean distance of confidence and accuracy over equally wide bins of confidence, weighted by scans; in [0, 1]."""
+    """Mean distance of confidence and accuracy over equal bins of confidence (arXiv:1706.04599), in [0, 1]."""
     confidence, best = probabilities.max(axis=1), probabilities.argmax(axis=1)
     right = truth[numpy.arange(len(truth)), best]
     which = numpy.minimum((confidence * bins).astype(int), bins - 1)
@@ -48,10 +47,7 @@ def expected_calibration_error(truth: numpy.ndarray, probabilities: numpy.ndarra
 
 
 def scores_of(confusion: numpy.ndarray, labels: list[str]) -> dict:
-    """Accuracy, macro-F1, recall and specificity of each class from counts, shape (..., true class, predicted class).
-
-    A class without scans has recall NaN and does not count for macro-F1.
-    """
+    """Accuracy, macro-F1, and recall and specificity of each class (NaN if undefined) from (..., true, predicted)."""
     hits = numpy.diagonal(confusion, axis1=-2, axis2=-1)
     true, predicted, all_scans = confusion.sum(axis=-1), confusion.sum(axis=-2), confusion.sum(axis=(-2, -1))
     others = all_scans[..., None] - true
@@ -67,8 +63,7 @@ def scores_of(confusion: numpy.ndarray, labels: list[str]) -> dict:
 def with_intervals(predictions: pandas.DataFrame, unit: str = "group") -> pandas.DataFrame:
     """Every score of ``scores_of`` (rows), its ``value``, and the 95 % interval from ``low`` to ``high``.
 
-    The bootstrap draws whole units (Efron and Tibshirani 1993). Slices of one patient resemble each other, so the
-    unit is the ``group``; with ``path`` every scan counts as independent, which is too sure of itself.
+    The bootstrap draws whole units (Efron and Tibshirani 1993); ``path`` takes the slices of a patient for independent.
     """
     labels = _labels(predictions)
     counts = _confusion_by(predictions, labels, unit)

@@ -45,9 +45,8 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
     """Scans, float32 in [0, 1], shape (batch, image_size, image_size, 1), to probabilities (batch, classes).
 
     ``weights``: ``imagenet``, ``random``, a weights file, or a folder that holds Keras' file.
-    ``convention``: ``imagenet`` (the backbone's own scaling), ``unit`` ([0, 1] straight in, as the original did)
-    or ``centred`` (about zero mean and unit variance for MR slices).
-    ``batch_norm_momentum``: None leaves Keras' 0.99. ``precision``: a Keras dtype policy or ``auto``.
+    ``convention``: ``imagenet`` (the backbone's own scaling), ``unit`` ([0, 1], as the original did) or ``centred``
+    (about zero mean, unit variance). ``batch_norm_momentum``: None leaves 0.99. ``precision``: a policy or ``auto``.
     """
     keras.utils.set_random_seed(seed)
     backbone, before = backbone_named(name), keras.config.dtype_policy()

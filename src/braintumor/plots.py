@@ -1,4 +1,4 @@
-"""The figures of the data, and what every figure is made from; the figures of results are in ``plots_results``.
+"""The figures that several notebooks draw, and what the others are made from: one look, colours, banner, footnote.
 
 A figure takes tables, alters none, and returns a Figure that a notebook shows once; a ``note`` becomes a banner.
 """
@@ -8,8 +8,10 @@ import textwrap
 
 import numpy
 import pandas
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from sklearn.metrics import confusion_matrix
 
 MODEL_COLOURS = {"vgg16": "#0072B2", "resnet50": "#D55E00"}  # Okabe-Ito, as the classes: safe for the colour-blind
 CLASS_PALETTE = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999"]
@@ -78,62 +80,97 @@ def show_curves(axes, name, histories):
         axes.text(1.02, place, text, color=colour, size=SMALL, va="center", transform=axes.transAxes)
 
 
-def image_grid(images, captions, *, title, columns, note, footnote="") -> Figure:
-    """Images (uint8, or float in [0, 1]) in rows of ``columns``, each with a caption above."""
+def image_grid(images, captions, *, title, columns, note, footnote="", boxes=()) -> Figure:
+    """Images (uint8, or float in [0, 1]) in rows, each with a caption above and, if known, its box x, y, w, h (px)."""
     rows, lines = max(1, -(-len(images) // columns)), 1 + "".join(captions[:1]).count("\n")
     height = rows * (WIDTH / columns + 0.2 * lines)
     figure, panels = base_figure(title, note, height, rows, columns, footnote, layout="compressed", subplot_kw=BLANK)
     for axes, image, caption in zip(panels, images, captions, strict=False):
         axes.imshow(numpy.squeeze(image), cmap="gray", vmin=0, vmax=255 if image.dtype == numpy.uint8 else 1)
         axes.set_title(caption, size=SMALL)
-    return figure
-
-
-def scan_grid(images, table, *, columns, note) -> Figure:
-    """Scans (uint8), a row of ``columns`` for each class, with the tumour boxes (px) that are known."""
-    colours = class_colours(table["label"])
-    positions = [i for label in colours for i in numpy.flatnonzero(table["label"] == label)[:columns]]
-    images, boxes = [images[i] for i in positions], table[["box_x", "box_y", "box_w", "box_h"]].iloc[positions]
-    captions = [" × ".join(map(str, image.shape[::-1])) + " px" for image in images]
-    title, footnote = "What the networks have to tell apart", "Yellow: box around the tumour, where its place is known."
-    figure = image_grid(images, captions, title=title, columns=columns, note=note, footnote=footnote)
-    for axes, (x, y, *size) in zip(figure.axes, boxes.to_numpy(), strict=True):
-        if pandas.notna(x):
+    for axes, (x, y, *size) in zip(panels, boxes, strict=False):
+        if numpy.isfinite(x):
             axes.add_patch(Rectangle((x, y), *size, fill=False, color=BOX, linewidth=1.5))
-    for axes, (label, colour) in zip(figure.axes[::columns], colours.items(), strict=True):
-        axes.set_ylabel(display_name(label), weight="bold")
-        axes.axvline(-0.5, color=colour, linewidth=6, clip_on=False)
     return figure
 
 
-def class_counts(table, *, note) -> Figure:
-    """Count and share of each class, a panel a folder."""
-    colours, totals = class_colours(table["label"]), table["label"].value_counts()
-    most, *_, least = map(display_name, totals.index)
-    title = f"{most.capitalize()} has {totals.max() / totals.min():.1f} times as many scans as {least}"
-    figure, panels = base_figure(title, note, 2.4, 1, 2, sharex=True, sharey=True, subplot_kw={"xmargin": 0.15})
-    counts = pandas.crosstab(table["label"], table["split"])
-    for axes, split in zip(panels, ("training", "testing"), strict=True):
-        scans, share = counts[split].sum(), counts[split] / counts[split].sum()
-        bars = axes.barh(list(map(display_name, counts.index)), share, color=list(colours.values()))
-        axes.bar_label(bars, [f"{n:,}" for n in counts[split]], padding=3)
-        axes.set(title=f"{display_name(split)} (n = {scans:,} scans)", xlabel="share of the folder's scans")
-        axes.xaxis.set_major_formatter(percent)
-    panels[0].invert_yaxis()
+def training_curves(history, *, model, baseline, note) -> Figure:
+    """Accuracy and loss by epoch, and which epoch is kept; ``baseline``: accuracy of always the largest class."""
+    best, last, colour = history.loc[history["val_accuracy"].idxmax()], history.iloc[-1], MODEL_COLOURS.get(model, INK)
+    kept, end = percent(best["val_accuracy"]), percent(last["val_accuracy"])
+    title = f"{display_name(model)}: {kept} of validation scans right at best (epoch {best['epoch']}), {end} at the end"
+    footnote = "Thin: training. Thick: validation. Circle: the epoch that is kept. Dashed: always the largest class, "
+    figure, panels = base_figure(title, note, 3.3, 1, 2, footnote + percent(baseline))
+    for axes, name in zip(panels, ("accuracy", "loss"), strict=True):
+        show_curves(axes, name, [(history, colour, "")])
+        axes.plot(best["epoch"], best[f"val_{name}"], "o", color=INK, markerfacecolor="none", markersize=10)
+        for start in history.drop_duplicates("phase")[1:].itertuples():
+            axes.axvline(start.epoch - 0.5, color=GREY, linestyle=":")
+            place = {"size": SMALL, "ha": "center", "transform": axes.get_xaxis_transform()}
+            axes.text(start.epoch - 0.5, 1.01, f"{display_name(start.phase)} from epoch {start.epoch}", **place)
+    panels[0].axhline(baseline, color=GREY, linewidth=1, linestyle="--")
     return figure
 
 
-def source_shift(scans, features, *, title, note) -> Figure:
-    """Testing against Training: histograms of three ``features`` (column: axis label), and ``first`` by ``second``."""
-    figure, panels = base_figure(title, note, 4.4, 2, 2, "Grey: Training. Yellow: Testing.")
-    for split, colour in (("training", PALE), ("testing", WARNING)):
-        part = scans[scans["split"] == split]
-        look, weights = dict(color=colour, edgecolor=INK), numpy.full(len(part), 1 / len(part))
-        for axes, (column, label) in zip(panels, features.items(), strict=False):
-            edges = numpy.linspace(*numpy.quantile(scans[column], (0.01, 0.99)), 25)
-            axes.hist(part[column].clip(edges[0], edges[-1]), edges, weights=weights, alpha=0.7, linewidth=0.5, **look)
-            axes.set(xlabel=label, ylabel="share of folder")
-            axes.yaxis.set_major_formatter(percent)
-        panels[-1].scatter(part["first"], part["second"], 6, linewidth=0.2, **look)
-    panels[-1].set(xlabel="first principal component", ylabel="second")
+def confusion_matrices(predictions, *, subset, note) -> Figure:
+    """True against predicted class, as shares and counts; ``predictions`` is a dict of model to predictions table."""
+    rows = pandas.concat([table.assign(model=model) for model, table in predictions.items()])
+    rows = rows[rows["subset"] == subset]
+    labels = sorted(column.removeprefix("p_") for column in rows if column.startswith("p_"))
+    mistakes = rows[rows["label"] != rows["predicted"]].value_counts(["model", "label", "predicted"])
+    title = f"No mistakes on {subset} scans"
+    for names, n in mistakes[:1].items():
+        model, label, predicted = map(display_name, names)
+        title = f"Most frequent mistake on {subset} scans: {model} calls {n} {label} scans {predicted}"
+    figure, panels = base_figure(title, note, 3.8, 1, len(predictions))
+    for axes, (model, table) in zip(panels, rows.groupby("model", sort=False), strict=True):
+        counts = confusion_matrix(table["label"], table["predicted"], labels=labels)
+        shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+        colours = LinearSegmentedColormap.from_list(model, ["white", MODEL_COLOURS.get(model, INK)])
+        axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
+        for (row, column), share in numpy.ndenumerate(shares):
+            text, colour = f"{percent(share)}\n{counts[row, column]}", "white" if share > 0.75 else INK
+            axes.text(column, row, text, ha="center", va="center", size=SMALL, color=colour)
+        sums = [f"{display_name(label)}\nn = {n}" for label, n in zip(labels, counts.sum(axis=1))]
+        axes.set_xticks(range(len(labels)), map(display_name, labels), size=SMALL)
+        axes.set_yticks(range(len(labels)), sums, size=SMALL)
+        axes.set(xlabel="predicted class", ylabel="class in the data set" if axes is panels[0] else "")
+        right = f"{display_name(model)}: {counts.trace()} of {len(table)} scans right"
+        axes.set_title(right, size=10, weight="bold")
+    return figure
+
+
+def interval_chart(rows, *, title, xlabel, note, footnote) -> Figure:
+    """Shares with their intervals, a line for each (text, colour, share, low, high)."""
+    figure, (axes,) = base_figure(title, note, 0.9 + 0.3 * len(rows), footnote=footnote)
+    for y, (_, colour, share, low, high) in enumerate(rows):
+        axes.plot([low, share, high], [y] * 3, "o-", color=colour, linewidth=2, markersize=8, markevery=[1])
+        interval = f" ({percent(low)} to {percent(high)})" if low < high else ""
+        axes.text(1.02, y, percent(share) + interval, size=SMALL, va="center", color=colour)
+    axes.set_yticks(range(len(rows)), [text for text, *_ in rows])
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    axes.grid(axis="x", color=PALE, linewidth=0.5)
+    axes.xaxis.set_major_formatter(percent)
+    return figure
+
+
+def collapse_curves(followed, *, note) -> Figure:
+    """Accuracy by training step with wrong and with fitting statistics; the first batch norm's variance ratio."""
+    wrong, right = (followed[followed["arm"] == arm] for arm in ("as the original", "fitting statistics"))
+    title, place, red = "Wrong statistics at inference", -1.0, MODEL_COLOURS["resnet50"]
+    for row in wrong[(wrong["one_answer"] > 0.99).cummin()].tail(1).itertuples():
+        title += f": one answer for over 99 % of scans to step {row.step}, {percent(row.all_renewed)} right if renewed"
+    footnote = "Thin: training. Thick: validation. Renewed: same weights, statistics estimated anew. Line: predicted."
+    figure, (left, axes) = base_figure(title, note, 3.4, 1, 2, footnote, width_ratios=(3, 2))
+    lines = [("wrong statistics", wrong["validation"], red), ("right statistics", right["validation"], GREY),
+             ("wrong, renewed", wrong["all_renewed"], INK), ("training", wrong["training"], red)]  # fmt: skip
+    for text, values, colour in sorted(lines, key=lambda line: line[1].iloc[-1]):
+        left.plot(wrong["step"], values, color=colour, linewidth=1 if text == "training" else 2.4)
+        place = max(place + 0.065, values.iloc[-1])
+        left.text(1.02, place, text, color=colour, size=SMALL, va="center", transform=left.get_yaxis_transform())
+    left.set(xlabel="training step", ylabel="accuracy (share of scans)", ylim=(0, 1.02))
+    left.yaxis.set_major_formatter(percent)
+    axes.semilogy(wrong["step"], wrong["predicted"], color=INK)
+    axes.plot(wrong["step"], wrong["variance_ratio"], "o", color=red)
+    axes.set(xlabel="training step", ylabel="stored variance / present variance")
     return figure

@@ -14,10 +14,7 @@ KNOWN_PATIENTS = ("patient-", "phantom-")  # other groups are near-duplicates ("
 
 
 def load_scans(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
-    """The data folder, the table of all its scans, and the report on them, which is also printed.
-
-    Raises ValueError for phantoms whose results would stand among the real ones.
-    """
+    """The data folder, all its scans, and the report on them, also printed; ValueError for phantoms among results."""
     root = dataset.locate_data()
     table = dataset.scan_table(root)
     report = dataset.verify(root, table)
@@ -96,8 +93,7 @@ def leakage(table: pandas.DataFrame) -> dict:
 def stratified_part(table: pandas.DataFrame, scans: int | None, seed: int) -> pandas.DataFrame:
     """About ``scans`` scans (None: all) for quick runs, sorted by path: whole groups, every class in its proportion.
 
-    Drawn from what the patient protocol can use, the same for any order of rows, with at least five groups (where
-    there are as many) of each class in each folder, even if the part gets larger by that.
+    Drawn from what the patient protocol can use, with at least five groups, if there are, of each class and folder.
     """
     table = table.sort_values("path", ignore_index=True)
     if scans is None or len(table) <= scans:

@@ -70,10 +70,9 @@ class RateTable(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def learning_rates(phase: dict, recipe: str, steps: int) -> numpy.ndarray:
-    """The learning rate of each step of a phase, and after its last, for ``steps`` steps an epoch.
+    """The rate of each step of a phase, and after its last; ``steps`` are those of an epoch.
 
-    Constant as in the original, for a new head too; otherwise a cosine to zero (arXiv:1608.03983), after two epochs
-    of linear warm-up where everything trains.
+    Constant, or a cosine to zero (arXiv:1608.03983), after two epochs of linear warm-up where everything trains.
     """
     total, rate = steps * (phase["last"] - phase["first"] + 1), phase["learning_rate"]
     step = numpy.arange(total + 1)
@@ -102,9 +101,8 @@ def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> N
 def train(model: keras.Model, train_scans, validation_scans, settings: Settings, folder: Path) -> pandas.DataFrame:
     """Train by the settings' recipe and return the history, one row an epoch.
 
-    After every epoch ``folder`` holds the history, a checkpoint to go on from, and the best model by validation
-    accuracy (``best.keras``). Called again, it goes on after the last epoch on disk; a finished run returns at once.
-    Raises FloatingPointError when the loss is no longer a number.
+    After every epoch ``folder`` holds the history, a checkpoint to go on from, and ``best.keras`` by validation
+    accuracy. Called again, it goes on after the last epoch on disk. Raises FloatingPointError for a loss of NaN.
     """
     history = read_history(folder)
     done = len(history)
