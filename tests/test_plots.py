@@ -30,10 +30,7 @@ IMAGES = [numpy.full((40, 30 + i), 128, "uint8") for i in range(len(SCANS))]
 SQUARE = numpy.zeros((32, 32, 1), "float32")
 
 BOXES = SCANS[["box_x", "box_y", "box_w", "box_h"]].to_numpy()
-ROWS = [
-    ("VGG16, test (n = 394)", "#0072B2", 0.5, 0.45, 0.55),
-    ("always the largest class", "#6E6E6E", 0.29, 0.29, 0.29),
-]
+ROWS = [("VGG16 (n = 394)", "#0072B2", 0.5, 0.45, 0.55), ("always the largest class", "#6E6E6E", 0.29, 0.29, 0.29)]
 
 
 def two_curves(note):
