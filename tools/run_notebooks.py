@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from braintumor import config, splits
@@ -18,9 +19,11 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parents[1]
-# These read no result of each other. In a quick run two of them work at once: networks this small keep one core
-# busy each, and share a GPU if they take no more of it than they need.
-SIDE_BY_SIDE, WORKERS = ("02_explore", "03_train_vgg16", "04_train_resnet50"), 2
+WORKERS = 2  # networks as small as those of a quick run keep one core busy each
+SIDE_BY_SIDE = (  # in a quick run: these read no result of each other
+    ("02_explore", "02b_audit", "03_train_vgg16", "04_train_resnet50"),
+    ("05b_certainty", "05c_protocols", "06_why_resnet50_collapsed"),
+)
 
 
 class LiveClient(NotebookClient):
@@ -100,8 +103,8 @@ def attempt(source: Path, into: Path, pages: Path, kernels: dict) -> str:
 
 def groups(sources: list[Path], quick: bool) -> list[list[Path]]:
     """The notebooks in order, those that can run side by side together."""
-    together = [source for source in sources if quick and source.stem in SIDE_BY_SIDE]
-    return [together if source in together else [source] for source in sources if source not in together[1:]]
+    together = {name: group for group in SIDE_BY_SIDE for name in group} if quick else {}
+    return [list(group) for _, group in groupby(sources, lambda source: together.get(source.stem, source.stem))]
 
 
 def environment(preset: str, notebooks: int) -> dict:
