@@ -89,7 +89,7 @@ def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
         f"macro-F1 of {percent(probe['validation'])} on validation and {percent(probe['test'])} on Testing.",
         f"- Of the {copies['Testing scans']} Testing scans, {copies['pixels']} are copies of a Training scan, pixel by "
         f"pixel. Trained with them a small ResNet50 gets {percent(protocols['original', 'Testing'])} of Testing right; "
-        f"without them in {percent(protocols['testing', 'Testing'])}.",
+        f"without them in {percent(protocols['patient', 'Testing'])}.",
         f"- Temperature scaling fitted on validation leaves a calibration error of {errors} on Testing: the models do "
         f"not know when they are lost.",
         f"- A split by file name, as the original used it, leaks: of {facts['original_validation_known']} validation "
