@@ -90,8 +90,8 @@ def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
         f"macro-F1 of {percent(probe['validation'])} on validation and {percent(probe['test'])} on Testing.",
         f"- Of the {copies['Testing scans']} Testing scans, {copies['pixels']} are copies of a Training scan, pixel by "
         f"pixel. A small ResNet50 that trains with them gets {percent(protocols['original', 'Testing'])} of Testing "
-        f"right, one that trains without them {percent(protocols['patient', 'Testing'])}; of the scans whose group is new "
-        f"to both {percent(protocols['original', new])} and {percent(protocols['patient', new])}.",
+        f"right, one that trains without them {percent(protocols['patient', 'Testing'])}; of scans new "
+        f"to both, {percent(protocols['original', new])} and {percent(protocols['patient', new])}.",
         f"- Temperature scaling fitted on validation leaves a calibration error of {errors} on Testing: the models do "
         f"not know when they are lost.",
         f"- A split by file name, as the original used it, leaks: of {facts['original_validation_known']} validation "
