@@ -9,10 +9,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # networks allocate and free large arrays all the time: in large pages that takes a fifth less of the whole time
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 .DELETE_ON_ERROR:
-.PHONY: help run results test lint clean
+.PHONY: help run results test test-all lint clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: .venv/ready  ## notebooks 01 to 05 on a small part of the scans (or on phantoms), in minutes, into build/run/
 	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),sample) --into build/run --notebooks '0[1-5]_*'
@@ -21,7 +21,10 @@ results: .venv/ready  ## the whole study on all scans, into notebooks/ and resul
 	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),cpu-scratch) --into notebooks
 	@$(BIN)/python tools/update_readme.py
 
-test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, every notebook on phantoms, coverage
+test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, most notebooks on phantoms, coverage
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov -m 'not slow'
+
+test-all: .venv/ready-dev lint  ## all checks, and the notebooks that train several networks
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov
 
 lint: .venv/ready-dev  ## style of code and notebooks

@@ -120,10 +120,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", required=True)
     parser.add_argument("--into", required=True, type=Path, help="folder for the executed notebooks")
-    parser.add_argument("--notebooks", default="[0-9]*", help="which ones, as a pattern of their names")
+    parser.add_argument("--notebooks", nargs="+", default=["[0-9]*"], help="which ones, as patterns of their names")
     arguments = parser.parse_args()
     quick, into, pages = arguments.preset == "sample", ROOT / arguments.into, ROOT / "build" / "run"
-    sources = sorted((ROOT / "notebooks").glob(f"{arguments.notebooks}.ipynb"))
+    sources = sorted(file for name in arguments.notebooks for file in (ROOT / "notebooks").glob(f"{name}.ipynb"))
     for group in groups(sources, quick):
         with ThreadPoolExecutor(WORKERS) as pool:
             kernels = environment(arguments.preset, len(group))

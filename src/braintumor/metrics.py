@@ -144,4 +144,5 @@ def _bootstrap(counts):
 
 
 def _interval(values):
-    return tuple(map(float, numpy.nanquantile(values, (0.025, 0.975))))
+    defined = values[~numpy.isnan(values)]
+    return tuple(map(float, numpy.quantile(defined, (0.025, 0.975)))) if defined.size else (numpy.nan, numpy.nan)
