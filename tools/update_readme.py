@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from braintumor import config
+from braintumor.metrics import bootstrap, interval
 
-import numpy
 import pandas
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,16 +181,15 @@ def subgroups_of(table: pandas.DataFrame, thirds: pandas.DataFrame) -> dict[str,
 
 
 def share(rows: pandas.DataFrame, answer: pandas.Series | str) -> str:
-    """How many of the scans got this answer, with an interval from the bootstrap of evaluation.py, and of how many."""
+    """How many of the scans got this answer, with an interval from the bootstrap of metrics.py, and of how many."""
     if rows.empty:
         return "–, n = 0"
     hits = rows["predicted"] == answer
     counts = hits.groupby(rows["group"]).agg(["sum", "size"]).to_numpy(int)
     if len(counts) < FEWEST_GROUPS:
         return f"{percent(hits.mean())}, n = {len(rows)}"
-    draws = numpy.random.default_rng(0).multinomial(len(counts), numpy.full(len(counts), 1 / len(counts)), size=2000)
-    found, drawn = (draws @ counts).T
-    low, high = numpy.quantile(found / drawn, [0.025, 0.975])
+    found, drawn = bootstrap(counts).T
+    low, high = interval(found / drawn)
     return f"{percent(hits.mean())} ({100 * low:.1f} to {100 * high:.1f}), n = {len(rows)}"
 
 

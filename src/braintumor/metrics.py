@@ -67,9 +67,9 @@ def with_intervals(predictions: pandas.DataFrame, unit: str = "group") -> pandas
     """
     labels = _labels(predictions)
     counts = _confusion_by(predictions, labels, unit)
-    replicates = scores_of(_bootstrap(counts), labels)
+    replicates = scores_of(bootstrap(counts), labels)
     rows = {
-        name: (float(value), *_interval(replicates[name])) for name, value in scores_of(counts.sum(0), labels).items()
+        name: (float(value), *interval(replicates[name])) for name, value in scores_of(counts.sum(0), labels).items()
     }
     return pandas.DataFrame(rows, ["value", "low", "high"]).T
 
@@ -86,11 +86,11 @@ def compare(first: pandas.DataFrame, second: pandas.DataFrame) -> dict:
         raise ValueError("Only predictions of the same scans can be compared in pairs.")
     labels = _labels(first)
     both = numpy.stack([_confusion_by(table, labels, "group") for table in (first, second)], axis=1)
-    one, other = numpy.moveaxis(_bootstrap(both), 1, 0)
+    one, other = numpy.moveaxis(bootstrap(both), 1, 0)
     one, other, counts = scores_of(one, labels), scores_of(other, labels), scores_of(both.sum(0), labels)
     result = {}
     for name in ("accuracy", "macro_f1"):
-        low, high = _interval(one[name] - other[name])
+        low, high = interval(one[name] - other[name])
         result |= {name: counts[name][0] - counts[name][1], f"{name}_low": low, f"{name}_high": high}
     right, also = (table["label"] == table["predicted"] for table in (first, second))
     alone = int((right & ~also).sum()), int((also & ~right).sum())
@@ -136,13 +136,14 @@ def _confusion_by(rows, labels, unit):
     return counts.reshape(-1, len(labels), len(labels))
 
 
-def _bootstrap(counts):
+def bootstrap(counts):
     """Sums of the counts of as many units, drawn with replacement: shape (replicates, ...)."""
     units = len(counts)
     draws = numpy.random.default_rng(0).multinomial(units, numpy.full(units, 1 / units), size=REPLICATES)
     return numpy.tensordot(draws, counts, axes=1)
 
 
-def _interval(values):
+def interval(values):
+    """The 2.5 and 97.5 percentiles of the values that are defined; NaN where none is."""
     defined = values[~numpy.isnan(values)]
     return tuple(map(float, numpy.quantile(defined, (0.025, 0.975)))) if defined.size else (numpy.nan, numpy.nan)
