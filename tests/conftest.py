@@ -83,7 +83,7 @@ def two_sequences():
         images = (draw.integers(0, 60, (20, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
         common = dict(classes=CLASSES, batch_size=8, seed=seed)
         return (
-            generators.ScanSequence(images, labels, augmentation=generators.AUGMENTATION, **common),
+            generators.ScanSequence(images, labels, augmentation=generators.AUGMENTATIONS["original"], **common),
             generators.ScanSequence(images, labels, augmentation=None, **common),
         )
 

@@ -1,11 +1,10 @@
 """What happened to the original's ResNet50?"""
 
-from braintumor import collapse, plots
+from braintumor import collapse
 from braintumor.models import batch_norms
 
 import keras
 import numpy
-import pandas
 import pytest
 
 SCANS = numpy.random.default_rng(0).random((32, 8, 8, 3), dtype="float32")
@@ -104,12 +103,3 @@ def test_the_same_seed_draws_the_same_batches(model):
     model.set_weights(before)
     compiled(model)
     assert follow(model, steps=2)["training"][1] == first
-
-
-def test_the_figure_says_how_long_all_scans_got_one_answer():
-    table = pandas.DataFrame(dict(step=[0, 10, 20, 30], one_answer=[1.0, 1.0, 0.6, 1.0]))
-    table = table.assign(training=0.9, validation=0.3, all_renewed=0.6, variance_ratio=2.0, predicted=2.0)
-    followed = pandas.concat([table.assign(arm=arm) for arm in ("as the original", "fitting statistics")])
-    figure = plots.collapse_curves(followed, note="PHANTOMS")
-    assert "to step 10, 60" in " ".join(figure.get_suptitle().split())
-    assert "PHANTOMS" in [text.get_text() for text in figure.texts]

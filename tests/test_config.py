@@ -65,3 +65,14 @@ def test_only_the_preset_from_scratch_needs_no_pretrained_weights():
 def test_folders_belong_to_the_checkout_wherever_it_is_run_from():
     assert (config.ROOT / "pyproject.toml").exists()
     assert {folder.parent for folder in (config.DATA_DIR, config.RESULTS_DIR, config.BUILD_DIR)} == {config.ROOT}
+
+
+def test_options_behind_a_recipe_change_what_it_decides():
+    plain, more = config.recipe_named("scratch"), config.recipe_named("scratch+head+looks")
+    assert more == plain | {"preparation": "head", "augmentation": "looks"}
+
+
+@pytest.mark.parametrize("name", ["magic", "scratch+magic", "scratch+", "+head", ""])
+def test_an_unknown_recipe_or_option_is_an_error_that_lists_the_known_ones(name):
+    with pytest.raises(ValueError, match=r"choose one of: original, transfer, scratch, \+head, \+looks"):
+        config.recipe_named(name)

@@ -1,7 +1,7 @@
 """How do scans reach the network, fast and repeatably?"""
 
 from braintumor import generators, splits
-from braintumor.generators import AUGMENTATION, ScanSequence
+from braintumor.generators import AUGMENTATIONS, ScanSequence
 
 import cv2
 import keras
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+AUGMENTATION = AUGMENTATIONS["original"]
 STILL = dict(rotation=0.0, shift=0.0, flip=False)
 
 
@@ -193,16 +194,17 @@ def write(file, pixels):
 def test_a_scan_of_any_shape_becomes_a_square(tmp_path):
     write(tmp_path / "wide.png", numpy.full((20, 50), 90, "uint8"))
     write(tmp_path / "coloured.png", numpy.full((40, 10, 3), 200, "uint8"))
-    images = generators.load_images(pandas.DataFrame({"path": ["wide.png", "coloured.png"]}), tmp_path, 16)
+    images, boxes = generators.load_images(pandas.DataFrame({"path": ["wide.png", "coloured.png"]}), tmp_path, 16)
     assert (images.shape, images.dtype) == ((2, 16, 16), numpy.uint8)
     assert images[:, 3, 3].tolist() == [90, 200]
+    assert boxes.shape == (2, 4) and numpy.isnan(boxes).all()
 
 
 def test_scans_come_in_the_order_of_the_rows(tmp_path):
     for number in range(9):
         write(tmp_path / f"{number}.png", numpy.full((4, 4), number, "uint8"))
     order = [4, 2, 8, 0, 1]
-    images = generators.load_images(pandas.DataFrame({"path": [f"{number}.png" for number in order]}), tmp_path, 4)
+    images, _ = generators.load_images(pandas.DataFrame({"path": [f"{number}.png" for number in order]}), tmp_path, 4)
     assert images[:, 0, 0].tolist() == order
 
 
@@ -223,7 +225,108 @@ def test_the_sequences_of_a_study(few_phantoms, quick):
     assert (len(train.images), len(validation.images)) == (28, 4)
     scans, one_hot = epoch_of(validation)
     rows = table[table["subset"] == "validation"]
-    expected = generators.load_images(rows, root, 16)[..., None].astype("float32") / 255
+    expected = generators.load_images(rows, root, 16)[0][..., None].astype("float32") / 255
     numpy.testing.assert_array_equal(scans, expected)
     labels = sorted(table["label"].unique())
     assert [labels[best] for best in one_hot.argmax(axis=1)] == rows["label"].tolist()
+
+
+# --- what a recipe with options adds ---
+
+
+def test_the_head_is_cropped_to_a_square_that_keeps_its_shape():
+    scan = numpy.zeros((100, 120), "uint8")
+    cv2.ellipse(scan, (70, 40), (20, 30), 0, 0, 360, 160, -1)
+    square, (x, y) = generators.head_square(scan)
+    assert square.shape == (61, 61) and (x, y) == (40, 10)
+    columns, rows = ((square > 128).any(axis=axis).sum() for axis in (0, 1))
+    assert abs(columns - 41) <= 1 and abs(rows - 61) <= 1
+    assert (square.min(), square.max()) == (0, 255)
+
+
+@hypothesis_settings(deadline=None, max_examples=40)
+@given(height=st.integers(1, 60), width=st.integers(1, 60), grey=st.integers(0, 255), seed=st.integers(0, 99))
+def test_any_scan_has_a_head_square_even_one_without_a_head(height, width, grey, seed):
+    blank = numpy.full((height, width), grey, "uint8")
+    noisy = numpy.random.default_rng(seed).integers(0, 256, (height, width), dtype="uint8")
+    for scan in (blank, noisy):
+        square, _ = generators.head_square(scan)
+        assert square.shape[0] == square.shape[1] and square.dtype == numpy.uint8
+
+
+@pytest.mark.parametrize("preparation", ["resize", "head"])
+def test_boxes_follow_the_scan_into_its_square(tmp_path, preparation):
+    scan = numpy.zeros((80, 100), "uint8")
+    cv2.circle(scan, (60, 40), 24, 120, -1)
+    scan[34:42, 58:70] = 255
+    write(tmp_path / "scan.png", scan)
+    table = pandas.DataFrame(dict(path=["scan.png"], box_x=[58], box_y=[34], box_w=[12], box_h=[8]))
+    images, boxes = generators.load_images(table, tmp_path, 200, preparation)
+    x, y, width, height = numpy.rint(boxes[0]).astype(int)
+    down, right = numpy.nonzero(images[0] > 230)
+    assert (right.min(), down.min()) == pytest.approx((x, y), abs=3)
+    assert (numpy.ptp(right), numpy.ptp(down)) == pytest.approx((width, height), abs=4)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_augmentation_gives_a_scan_of_the_same_size(noise, name):
+    generator = numpy.random.default_rng(0)
+    for _ in range(50):
+        image = generators.augment(noise, generator, **AUGMENTATIONS[name])
+        assert (image.shape, image.dtype) == (noise.shape, numpy.uint8)
+
+
+def test_a_grey_scale_is_a_lookup_table_and_changes_from_scan_to_scan():
+    generator = numpy.random.default_rng(0)
+    scales = [generators.random_grey_scale(generator) for _ in range(50)]
+    assert all((scale.shape, scale.dtype) == ((256,), numpy.uint8) for scale in scales)
+    assert len({scale.tobytes() for scale in scales}) == 50
+
+
+def transplanting(share):
+    """Dark scans with a bright tumour (class 0), their box known, and grey ones without (class 1)."""
+    images = numpy.full((8, 32, 32), 100, "uint8")
+    images[:4] = 20
+    images[:4, 12:20, 12:20] = 250
+    boxes = numpy.full((8, 4), numpy.nan)
+    boxes[:4] = 12, 12, 8, 8
+    return ScanSequence(images, [0] * 4 + [1] * 4, boxes, classes=2, batch_size=8, augmentation=STILL, seed=0,
+                        transplant=share)  # fmt: skip
+
+
+def test_a_transplanted_tumour_brings_its_label_and_a_hidden_one_loses_it():
+    images, one_hot = transplanting(1.0)[0]
+    bright, tumour = images[:, 16, 16, 0] > 0.9, one_hot[:, 0] == 1
+    assert bright.tolist() == tumour.tolist() and tumour.sum() == 4
+    surroundings = images[:, 2, 2, 0]
+    assert (surroundings[tumour] > 0.3).all() and (surroundings[~tumour] < 0.1).all()  # all changed places
+
+
+def test_without_boxes_nothing_is_transplanted():
+    images, labels = grey_scans(4), [0, 1, 0, 1]
+    for boxes in (None, numpy.full((4, 4), numpy.nan)):
+        sequence = ScanSequence(images, labels, boxes, classes=2, batch_size=4, augmentation=STILL, seed=0,
+                                transplant=1.0)  # fmt: skip
+        scans, one_hot = sequence[0]
+        assert (one_hot.argmax(axis=1) == numpy.array(labels)[numbers(scans)]).all()
+
+
+def test_a_share_of_the_tumours_is_hidden_and_twice_that_of_the_others_get_one():
+    hidden = pasted = 0
+    sequence = transplanting(0.2)
+    for sequence.epoch in range(100):
+        images, _ = sequence[0]
+        dark, bright = images[:, 2, 2, 0] < 0.1, images[:, 16, 16, 0] > 0.9
+        hidden, pasted = hidden + (dark & ~bright).sum(), pasted + (~dark & bright).sum()
+    assert 50 < hidden < 110 and 120 < pasted < 200  # of 400 each: a fifth, and two
+
+
+def test_the_options_of_a_recipe_reach_the_sequences(few_phantoms, quick):
+    root, table = few_phantoms
+    table = splits.assign_subsets(table, "original", 0)
+    train, validation = generators.sequences(table, root, quick(recipe="scratch+head+looks+transplant", image_size=16))
+    assert (train.augmentation, train.transplant) == (AUGMENTATIONS["looks"], 0.2)
+    assert (validation.augmentation, validation.transplant) == (None, 0.0)
+    rows = table[table["subset"] == "validation"]
+    expected = generators.load_images(rows, root, 16, "head")[0]
+    numpy.testing.assert_array_equal(validation.images, expected)

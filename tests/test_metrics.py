@@ -103,14 +103,3 @@ def test_a_temperature_changes_no_answer_and_keeps_probabilities(temperature):
 def test_a_temperature_of_1_changes_nothing():
     table = predictions(30, 6)
     pandas.testing.assert_frame_equal(metrics.with_temperature(table, 1.0), table)
-
-
-def test_reliability_counts_scans_by_confidence():
-    table = predictions(500, 7, skill=0.8)
-    (row,) = metrics.reliability(table).to_dict("records")
-    assert row["scans"] == 500 and row["confidence"] == pytest.approx(0.8)
-    assert row["accuracy"] == (table["label"] == table["predicted"]).mean()
-
-
-def test_bins_with_few_scans_are_left_out_of_reliability():
-    assert metrics.reliability(predictions(4, 0)).empty

@@ -126,11 +126,6 @@ def test_a_model_has_one_colour_everywhere():
         assert plots.MODEL_COLOURS["vgg16"] in used, name
 
 
-def test_a_class_has_one_colour_everywhere():
-    colours = plots.class_colours(reversed(LABELS))
-    assert list(colours) == LABELS and len(set(colours.values())) == 4
-
-
 def test_scans_keep_their_aspect_and_grey_levels():
     for name, brightest in (("image_grid", 255), ("float_grid", 1)):
         shown = [(axes, image) for axes in FIGURES[name]("").axes for image in axes.images]

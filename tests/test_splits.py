@@ -228,3 +228,24 @@ def test_the_folds_hold_out_every_scan_of_the_testing_protocol_once(published):
     usable = splits.assign_subsets(published, "testing", 0)["subset"] == "train"
     held_out = sum((fold["subset"] == "validation").astype(int) for fold in folds)
     assert (held_out[usable] == 1).all() and (held_out[~usable] == 0).all()
+
+
+# --- one source left out ---
+
+
+def test_no_tumour_of_an_unknown_patient_trains_or_validates_when_sources_are_apart(published):
+    table = splits.assign_subsets(published, "source", 0)
+    tumour = table["label"] != "no_tumor"
+    known = table["group"].str.startswith("patient-")
+    assert known[tumour & table["subset"].isin(["train", "validation"])].all()
+    elsewhere = table[table["subset"] == "other_source"]
+    assert elsewhere["label"].value_counts().to_dict() == {"no_tumor": 57, "meningioma": 23, "pituitary": 4}
+    assert not elsewhere["group"].str.startswith("patient-").any()
+
+
+def test_leaving_a_source_out_moves_scans_only_from_train_and_validation(published):
+    usual, apart = (splits.assign_subsets(published, name, 0) for name in ("patient", "source"))
+    moved = usual["subset"] != apart["subset"]
+    assert set(apart["subset"][moved]) == {"other_source"} and set(usual["subset"][moved]) == {"train", "validation"}
+    sides = apart.groupby("subset")["group"].agg(set)
+    assert not sides["other_source"] & (sides["train"] | sides["validation"])

@@ -366,7 +366,7 @@ assert keras.backend.backend() == "jax"
 labels = numpy.arange(8) % 4
 images = (numpy.random.default_rng(1).integers(0, 60, (8, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
 sequences = [generators.ScanSequence(images, labels, classes=4, batch_size=8, augmentation=augmentation, seed=0)
-             for augmentation in (generators.AUGMENTATION, None)]
+             for augmentation in (generators.AUGMENTATIONS["original"], None)]
 settings = config.settings_from("sample", seed=0, image_size=32, epochs=1, head_epochs=1, weights="random",
                                 precision="float32")
 model, folder = training.build_for(settings, "vgg16", classes=4), Path(sys.argv[1])

@@ -79,8 +79,8 @@ def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
     pairs = pandas.read_csv(results / "pairs.csv").set_index("subset")
     errors = pandas.read_csv(results / "calibration.csv").query("subset == 'test' and scaled == 'yes'")
     errors = " and ".join(f"{percent(row.ece)} ({NAMES[row.model]})" for row in errors.itertuples())
-    protocols = pandas.read_csv(results / "protocols.csv").set_index(["protocol", "judged_on"])["accuracy_value"]
-    new = "Testing, group not in Training"
+    protocols = pandas.read_csv(results / "protocols.csv").set_index(["judged_on", "protocol"])["accuracy_value"]
+    testing, new = (protocols[part].map(percent) for part in ("Testing", "Testing, group not in Training"))
     return [
         f"- On patients that no network has seen in training, the models are right in {on['validation']} of the scans.",
         f"- On the Testing folder, which mostly comes from other sources, this falls to {on['test']}.",
@@ -89,9 +89,8 @@ def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
         f"- A classifier that never sees a brain, only six numbers of a scan (size, file size, greys, border), has a "
         f"macro-F1 of {percent(probe['validation'])} on validation and {percent(probe['test'])} on Testing.",
         f"- Of the {copies['Testing scans']} Testing scans, {copies['pixels']} are copies of a Training scan, pixel by "
-        f"pixel. A small ResNet50 that trains with them gets {percent(protocols['original', 'Testing'])} of Testing "
-        f"right, one that trains without them {percent(protocols['patient', 'Testing'])}; of scans new "
-        f"to both, {percent(protocols['original', new])} and {percent(protocols['patient', new])}.",
+        f"pixel. A small ResNet50 that trains with them gets {testing['original']} of Testing right, one that trains "
+        f"without them {testing['testing']}; of scans new to both, {new['original']} and {new['testing']}.",
         f"- Temperature scaling fitted on validation leaves a calibration error of {errors} on Testing: the models do "
         f"not know when they are lost.",
         f"- A split by file name, as the original used it, leaks: of {facts['original_validation_known']} validation "

@@ -9,7 +9,7 @@ import numpy
 import pandas
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from .generators import read_scan
+from .generators import head_frame, read_scan
 
 FEATURES = ["width", "height", "bytes", "mean_grey", "contrast", "border"]
 NEAR = 24  # of 256 bits: two perceptual hashes that differ in no more are near-duplicates
@@ -24,8 +24,9 @@ def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
 
     def describe(path):
         image = read_scan(root / path)
+        border = 1 - numpy.prod(head_frame(image)[2:]) / image.size
         low = cv2.dct(cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA).astype("float32"))[:16, :16]
-        facts = [*image.shape[::-1], (root / path).stat().st_size, image.mean(), image.std(), border_share(image)]
+        facts = [*image.shape[::-1], (root / path).stat().st_size, image.mean(), image.std(), border]
         return [
             hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest(),
             numpy.packbits(low > numpy.median(low)).tobytes(),
@@ -35,15 +36,6 @@ def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
     with ThreadPoolExecutor() as pool:
         rows = list(pool.map(describe, table["path"]))
     return table.join(pandas.DataFrame(rows, table.index, ["pixels", "look", *FEATURES]))
-
-
-def border_share(image: numpy.ndarray) -> float:
-    """The share of a grey scan outside of the rows and columns in which more than 2 % of the pixels are bright."""
-    low, high = numpy.percentile(image, (1, 99))
-    bright = image > low + 0.1 * (high - low)
-    lit = [numpy.flatnonzero(bright.mean(axis=axis) > 0.02) for axis in (1, 0)]
-    height, width = (line[-1] + 1 - line[0] if len(line) else side for line, side in zip(lit, image.shape))
-    return 1 - width * height / image.size
 
 
 def nearest_in_training(scans: pandas.DataFrame) -> pandas.Series:

@@ -17,11 +17,26 @@ BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick r
 # transfer:  the head on the frozen backbone first, then fine-tuning from a late layer on at a low rate
 # original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
 # scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
+_PLAIN = dict(convention="imagenet", batch_norm_momentum=None,
+              preparation="resize", augmentation="original", transplant=0.0)  # fmt: skip
 RECIPES = {
-    "original": dict(convention="unit", batch_norm_momentum=None),
-    "transfer": dict(convention="imagenet", batch_norm_momentum=None),
-    "scratch": dict(convention="centred", batch_norm_momentum=0.9),
+    "original": _PLAIN | dict(convention="unit"),
+    "transfer": _PLAIN,
+    "scratch": _PLAIN | dict(convention="centred", batch_norm_momentum=0.9),
 }
+OPTIONS = {  # written behind a recipe: scratch+head+looks
+    "head": ("preparation", "head"),  # crop to the head, spread its grey levels, keep its aspect
+    "looks": ("augmentation", "looks"),  # zoom, stretch, other grey scales, blur and noise as well
+    "transplant": ("transplant", 0.2),  # so many tumours are hidden, twice as many scans without one get one
+}
+
+
+def recipe_named(name: str) -> dict:
+    """What a recipe with its options decides; raises ValueError for a part that is not there."""
+    base, *options = name.split("+")
+    if base not in RECIPES or not set(options) <= set(OPTIONS):
+        raise ValueError(f"There is no recipe '{name}'; choose one of: {', '.join(RECIPES)}, +{', +'.join(OPTIONS)}.")
+    return RECIPES[base] | dict(OPTIONS[option] for option in options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +44,8 @@ class Settings:
     """Everything that decides a result, apart from the model and the data themselves."""
 
     preset: str
-    protocol: str  # patient | patient-1 ... patient-4 | original | testing, see splits.py
-    recipe: str  # original | transfer | scratch
+    protocol: str  # patient | patient-1 ... patient-4 | original | testing | source, see splits.py
+    recipe: str  # original | transfer | scratch, with options: scratch+head+looks
     weights: str  # imagenet | random | a weights file | a folder of weights files
     image_size: int  # pixels; scans become squares
     batch_size: int

@@ -9,10 +9,14 @@ import keras
 import numpy
 import pandas
 
-from .config import Settings
+from .config import Settings, recipe_named
 
-# the original's augmentation: degrees, share of the width or height, mirrored left to right or not
-AUGMENTATION = {"rotation": 20.0, "shift": 0.2, "flip": True}
+# the original's: degrees, share of the width or height, mirrored left to right or not; `looks` has the zoom's largest
+# logarithm as well, and the shares of scans that get another grey scale, blur or noise
+AUGMENTATIONS = {
+    "original": {"rotation": 20.0, "shift": 0.2, "flip": True},
+    "looks": {"rotation": 25.0, "shift": 0.12, "flip": True, "zoom": 0.3, "grey": 0.5, "blur": 0.2, "noise": 0.2},
+}
 
 
 def read_scan(path: Path) -> numpy.ndarray:
@@ -23,46 +27,109 @@ def read_scan(path: Path) -> numpy.ndarray:
     return pixels
 
 
-def load_images(table: pandas.DataFrame, root: Path, image_size: int) -> numpy.ndarray:
-    """All scans of the table as squares: uint8 (0-255), shape (scans, image_size, image_size), in row order."""
+def head_frame(image: numpy.ndarray) -> tuple[int, int, int, int]:
+    """x, y, width, height (px) around the rows and columns with more than 2 % of bright pixels; all if none has."""
+    low, high = numpy.percentile(image, (1, 99))
+    bright = image > low + 0.1 * (high - low)
+    rows, columns = (numpy.flatnonzero(bright.mean(axis=axis) > 0.02) for axis in (1, 0))
+    if not (len(rows) and len(columns)):
+        return 0, 0, *image.shape[::-1]
+    return columns[0], rows[0], numpy.ptp(columns) + 1, numpy.ptp(rows) + 1
+
+
+def head_square(image: numpy.ndarray) -> tuple[numpy.ndarray, tuple[int, int]]:
+    """The square around the head, its grey levels spread between their 1st and 99th percentile, and its x, y (px)."""
+    x, y, width, height = head_frame(image)
+    side = max(width, height)
+    x, y = x - (side - width) // 2, y - (side - height) // 2
+    padded = cv2.copyMakeBorder(image, side, side, side, side, cv2.BORDER_CONSTANT)
+    head = padded[side + y : 2 * side + y, side + x : 2 * side + x]
+    low, high = numpy.percentile(head, (1, 99))
+    return numpy.uint8(numpy.clip((head - low) * (255 / max(high - low, 1)), 0, 255)), (x, y)
+
+
+def load_images(table: pandas.DataFrame, root: Path, image_size: int, preparation: str = "resize"):
+    """All scans as squares, in row order: uint8 (0-255), shape (scans, image_size, image_size), and their boxes.
+
+    ``preparation``: ``resize`` stretches the whole scan, as the original did; ``head`` keeps ``head_square``.
+    Boxes: float, shape (scans, 4): x, y, width, height of the tumour in pixels of the square, NaN where unknown.
+    """
 
     def load(path):
-        return cv2.resize(read_scan(root / path), (image_size, image_size), interpolation=cv2.INTER_AREA)
+        image, corner = read_scan(root / path), (0, 0)
+        if preparation == "head":
+            image, corner = head_square(image)
+        square = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
+        return square, [*corner, 0, 0], [image_size / side for side in image.shape[::-1] * 2]
 
     with ThreadPoolExecutor() as pool:
-        return numpy.stack(list(pool.map(load, table["path"])))
+        images, corners, scales = map(numpy.array, zip(*pool.map(load, table["path"])))
+    boxes = table.reindex(columns=["box_x", "box_y", "box_w", "box_h"]).to_numpy(float)
+    return images, (boxes - corners) * scales
 
 
-def random_affine(generator: numpy.random.Generator, size: int, *, rotation: float, shift: float, flip: bool):
-    """A random 2 x 3 matrix from output to input pixels; largest rotation in degrees, shift as a share of ``size``."""
+def random_affine(generator: numpy.random.Generator, size: int, *, rotation: float, shift: float, flip: bool, zoom=0.0):
+    """A random 2 x 3 matrix from output to input pixels; for the ranges see ``AUGMENTATIONS``."""
     angle = math.radians(generator.uniform(-rotation, rotation))
     move = generator.uniform(-shift, shift, 2) * size
     mirror = -1.0 if flip and generator.random() < 0.5 else 1.0
     turn = numpy.array([[math.cos(angle) * mirror, -math.sin(angle)], [math.sin(angle) * mirror, math.cos(angle)]])
+    if zoom:  # and stretch, by up to a third of it
+        turn *= numpy.exp(generator.uniform(-zoom, zoom) + generator.uniform(-zoom / 3, zoom / 3, 2))
     centre = numpy.full(2, (size - 1) / 2)
     return numpy.column_stack([turn, centre - turn @ centre + move])
 
 
-def augment(image: numpy.ndarray, generator: numpy.random.Generator, *, rotation: float, shift: float, flip: bool):
-    """One square uint8 image, randomly flipped, rotated and shifted; the edge is repeated, as the original did."""
-    matrix = random_affine(generator, image.shape[0], rotation=rotation, shift=shift, flip=flip)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, matrix, image.shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+def random_grey_scale(generator: numpy.random.Generator) -> numpy.ndarray:
+    """A lookup table, uint8 (256,): mostly gamma, contrast and brightness, else any curve, as between T1 and T2."""
+    levels = numpy.linspace(0, 1, 256)
+    if generator.random() < 0.3:
+        curve = numpy.interp(levels, [0, 0.2, 0.45, 0.7, 1], [0, *generator.uniform(0.1, 1, 4)])
+    else:
+        contrast, brightness = generator.uniform([0.6, -0.15], [1.3, 0.15])
+        curve = (levels ** math.exp(generator.uniform(-0.6, 0.6)) - 0.5) * contrast + 0.5 + brightness
+    return numpy.uint8(255 * numpy.clip(curve, 0, 1))
+
+
+def augment(image: numpy.ndarray, generator: numpy.random.Generator, *, grey=0.0, blur=0.0, noise=0.0, **motion):
+    """One square uint8 image, moved as ``random_affine`` says, the edge repeated as by the original; then its looks."""
+    matrix, flags = random_affine(generator, image.shape[0], **motion), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    image = cv2.warpAffine(image, matrix, image.shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    if grey and generator.random() < grey:
+        image = cv2.LUT(image, random_grey_scale(generator))
+    if blur and generator.random() < blur:
+        image = cv2.GaussianBlur(image, (0, 0), generator.uniform(0.002, 0.01) * image.shape[0])
+    if noise and generator.random() < noise:
+        image = numpy.clip(image + generator.normal(0, generator.uniform(0, 12), image.shape), 0, 255)
+    return image.astype("uint8")
+
+
+def transplant(image: numpy.ndarray, donor: numpy.ndarray, box, generator: numpy.random.Generator) -> numpy.ndarray:
+    """``image`` with a soft-edged ellipse around ``box`` (x, y, width, height in px) taken from ``donor``."""
+    x, y, *radii = *(box[:2] + box[2:] / 2), *(box[2:] * generator.uniform(0.65, 0.9))
+    down, right = numpy.indices(image.shape)
+    share = numpy.clip((1.15 - numpy.hypot((right - x) / radii[0], (down - y) / radii[1])) / 0.25, 0, 1)
+    return numpy.uint8(image + share * (donor.astype(float) - image))
 
 
 class ScanSequence(keras.utils.PyDataset):
     """Batches ``(images, one_hot)``: float32 in [0, 1], shape (batch, size, size, 1), and float32 (batch, classes).
 
-    ``labels`` are class indices, shape (scans,). With an ``augmentation`` (see ``AUGMENTATION``) each epoch
-    has its own order and its own augmentation, both fixed by (seed, epoch); with None, scans come as they
-    are and in their order: that is how validation and test scans are judged.
+    ``labels`` are class indices, shape (scans,). With an ``augmentation`` (see ``AUGMENTATIONS``) each epoch has an
+    order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in their
+    order: that is how validation and test scans are judged. ``transplant``: this share of the tumours, found by their
+    boxes (see ``load_images``), is hidden, which leaves a scan without; twice this share of the scans without gets one,
+    with its label (copy-paste: arXiv:2012.07177; CutMix: arXiv:1905.04899). So sources tell less than tumours do.
     """
 
-    def __init__(self, images, labels, *, classes, batch_size, augmentation, seed):
+    def __init__(self, images, labels, boxes=None, *, classes, batch_size, augmentation, seed, transplant=0.0):
         super().__init__(workers=1, max_queue_size=4)
         self.images, self.labels, self.one_hot = images, numpy.asarray(labels), numpy.eye(classes, dtype="float32")
-        self.batch_size, self.augmentation = batch_size, augmentation
+        self.batch_size, self.augmentation, self.boxes = batch_size, augmentation, boxes
         self.seed, self.epoch = seed, 0  # training sets the epoch
+        self.boxed = numpy.zeros(len(images), bool) if boxes is None else numpy.isfinite(boxes[:, 0])
+        self.healthy = ~numpy.isin(self.labels, self.labels[self.boxed])  # no tumour of such a class has a box
+        self.transplant = transplant if self.boxed.any() and self.healthy.any() else 0.0
 
     def __len__(self):
         return math.ceil(len(self.images) / self.batch_size)
@@ -72,23 +139,36 @@ class ScanSequence(keras.utils.PyDataset):
         if self.augmentation is not None:
             rows = numpy.random.default_rng([self.seed, self.epoch, 0]).permutation(rows)
         rows = rows[index * self.batch_size : (index + 1) * self.batch_size]
-        images = self.images[rows]
+        images, labels = self.images[rows], self.labels[rows]
         if self.augmentation is not None:
             generator = numpy.random.default_rng([self.seed, self.epoch, 1 + index])
+            if self.transplant:
+                images, labels = zip(*(self._transplanted(row, generator) for row in rows))
             images = numpy.stack([augment(image, generator, **self.augmentation) for image in images])
-        return images[..., None].astype("float32") / 255, self.one_hot[self.labels[rows]]
+        return images[..., None].astype("float32") / 255, self.one_hot[list(labels)]
+
+    def _transplanted(self, row, generator):
+        """A scan and its label, at times with a tumour from, or hidden by, another scan."""
+        healthy = self.healthy[row]
+        if generator.random() >= self.transplant * (1 + healthy) or not (healthy or self.boxed[row]):
+            return self.images[row], self.labels[row]
+        donor = generator.choice(numpy.flatnonzero(self.boxed if healthy else self.healthy))
+        box = self.boxes[donor if healthy else row]
+        return transplant(self.images[row], self.images[donor], box, generator), self.labels[donor]
 
 
 def sequences(table: pandas.DataFrame, root: Path, settings: Settings) -> tuple[ScanSequence, ScanSequence]:
-    """The train sequence, augmented, and the validation sequence, untouched; None where nothing is held out."""
-    held_out = (table["subset"] == "validation").any()
+    """The train sequence, augmented as the recipe says, and the validation sequence, untouched; None if it is empty."""
+    held_out, recipe = (table["subset"] == "validation").any(), recipe_named(settings.recipe)
     validation = subset_sequence(table, "validation", root, settings) if held_out else None
-    return subset_sequence(table, "train", root, settings, AUGMENTATION), validation
+    how = dict(augmentation=AUGMENTATIONS[recipe["augmentation"]], transplant=recipe["transplant"])
+    return subset_sequence(table, "train", root, settings, **how), validation
 
 
-def subset_sequence(table: pandas.DataFrame, subset: str, root: Path, settings: Settings, augmentation=None):
-    """The scans of one subset, in row order, decoded."""
+def subset_sequence(table: pandas.DataFrame, subset: str, root: Path, settings: Settings, augmentation=None, **how):
+    """The scans of one subset, in row order, decoded and prepared as the recipe says."""
     labels, rows = sorted(table["label"].unique()), table[table["subset"] == subset]
-    targets, images = rows["label"].map(labels.index).to_numpy(), load_images(rows, root, settings.image_size)
-    return ScanSequence(images, targets, classes=len(labels), batch_size=settings.batch_size,
-                        augmentation=augmentation, seed=settings.seed)  # fmt: skip
+    targets, preparation = rows["label"].map(labels.index).to_numpy(), recipe_named(settings.recipe)["preparation"]
+    images, boxes = load_images(rows, root, settings.image_size, preparation)
+    return ScanSequence(images, targets, boxes, classes=len(labels), batch_size=settings.batch_size,
+                        augmentation=augmentation, seed=settings.seed, **how)  # fmt: skip

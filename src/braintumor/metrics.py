@@ -116,15 +116,6 @@ def with_temperature(predictions: pandas.DataFrame, temperature: float) -> panda
     return predictions.assign(**powers.div(powers.sum(axis=1), axis=0))
 
 
-def reliability(predictions: pandas.DataFrame, bins: int = 10) -> pandas.DataFrame:
-    """Mean ``confidence``, ``accuracy`` and ``scans`` of each of the equally wide bins of confidence with 5 scans."""
-    confidence = predictions[[f"p_{label}" for label in _labels(predictions)]].max(axis=1)
-    right = predictions["label"] == predictions["predicted"]
-    table = pandas.DataFrame({"confidence": confidence, "accuracy": right, "scans": 1})
-    grouped = table.groupby(numpy.minimum((confidence * bins).astype(int), bins - 1))
-    return grouped.agg({"confidence": "mean", "accuracy": "mean", "scans": "sum"}).query("scans >= 5")
-
-
 def _labels(predictions):
     return [column.removeprefix("p_") for column in predictions if column.startswith("p_")]
 

@@ -35,11 +35,6 @@ def display_name(name: str) -> str:
     return NAMES.get(name.lower(), name.replace("_", " "))
 
 
-def class_colours(labels) -> dict:
-    """One colour a class, in sorted label order."""
-    return {label: CLASS_PALETTE[i % len(CLASS_PALETTE)] for i, label in enumerate(sorted(set(labels)))}
-
-
 def percent(share: float, _=None) -> str:
     """A share as whole per cent, without its sign; also a formatter of ticks, hence the second argument."""
     return f"{100 * abs(share):.0f}\N{NO-BREAK SPACE}%"
@@ -151,26 +146,4 @@ def interval_chart(rows, *, title, xlabel, note, footnote) -> Figure:
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     axes.grid(axis="x", color=PALE, linewidth=0.5)
     axes.xaxis.set_major_formatter(percent)
-    return figure
-
-
-def collapse_curves(followed, *, note) -> Figure:
-    """Accuracy by training step with wrong and with fitting statistics; the first batch norm's variance ratio."""
-    wrong, right = (followed[followed["arm"] == arm] for arm in ("as the original", "fitting statistics"))
-    title, place, red = "Wrong statistics at inference", -1.0, MODEL_COLOURS["resnet50"]
-    for row in wrong[(wrong["one_answer"] > 0.99).cummin()].tail(1).itertuples():
-        title += f": one answer for over 99 % of scans to step {row.step}, {percent(row.all_renewed)} right if renewed"
-    footnote = "Thin: training. Thick: validation. Renewed: same weights, statistics estimated anew. Line: predicted."
-    figure, (left, axes) = base_figure(title, note, 3.4, 1, 2, footnote, width_ratios=(3, 2))
-    lines = [("wrong statistics", wrong["validation"], red), ("right statistics", right["validation"], GREY),
-             ("wrong, renewed", wrong["all_renewed"], INK), ("training", wrong["training"], red)]  # fmt: skip
-    for text, values, colour in sorted(lines, key=lambda line: line[1].iloc[-1]):
-        left.plot(wrong["step"], values, color=colour, linewidth=1 if text == "training" else 2.4)
-        place = max(place + 0.065, values.iloc[-1])
-        left.text(1.02, place, text, color=colour, size=SMALL, va="center", transform=left.get_yaxis_transform())
-    left.set(xlabel="training step", ylabel="accuracy (share of scans)", ylim=(0, 1.02))
-    left.yaxis.set_major_formatter(percent)
-    axes.semilogy(wrong["step"], wrong["predicted"], color=INK)
-    axes.plot(wrong["step"], wrong["variance_ratio"], "o", color=red)
-    axes.set(xlabel="training step", ylabel="stored variance / present variance")
     return figure

@@ -9,7 +9,7 @@ from . import dataset
 from .config import Settings
 
 FOLDS = 5  # one of them, 20 %, is held out for validation
-PROTOCOLS = ["patient", "original", "testing", *(f"patient-{fold}" for fold in range(1, FOLDS))]
+PROTOCOLS = ["patient", "original", "testing", "source", *(f"patient-{fold}" for fold in range(1, FOLDS))]
 KNOWN_PATIENTS = ("patient-", "phantom-")  # other groups are near-duplicates ("cluster-...") and single files
 
 
@@ -34,13 +34,15 @@ def load_study(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
 def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.DataFrame:
     """The scan table, sorted by path whatever its order was, with two new columns.
 
-    ``subset`` is train, validation, test or excluded; ``excluded_because`` is empty or the reason. Protocols:
+    ``subset``: train, validation, test, other_source or excluded; ``excluded_because``: empty or the reason. Protocols:
 
     - ``original`` holds out as Keras' ``validation_split`` does: the first 20 % by name of each class. Scans of one
       patient land on both sides: it leaks, and is kept to measure how much.
     - ``testing`` trains on all of Training but label conflicts and groups that occur in Testing; holds nothing out.
     - ``patient`` has no group on two sides: as ``testing``, and the first of five folds of whole groups validates;
       ``patient-1`` to ``patient-4`` take another fold.
+    - ``source`` leaves one source out, inside Training: as ``patient``, but tumours of unknown patients, which are from
+      elsewhere than the others, judge with another fold of the scans without a tumour (``other_source``).
 
     Raises ValueError for an unknown protocol or a class with too few groups to be split.
     """
@@ -57,13 +59,18 @@ def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.
     table.loc[also_in_testing, "excluded_because"] = "group occurs in Testing"
     table.loc[table["label_conflict"], "excluded_because"] = "label conflict"
     table.loc[table["excluded_because"] != "", "subset"] = "excluded"
-    if protocol.startswith("patient"):
-        table.loc[_fold(table, seed, int(protocol.partition("-")[2] or 0)), "subset"] = "validation"
+    if protocol != "testing":
+        folds, number = _folds(table, seed), int(protocol.partition("-")[2] or 0)
+        table.loc[folds[number], "subset"] = "validation"
+    if protocol == "source":
+        healthy, known = table["label"] == "no_tumor", table["group"].str.startswith(KNOWN_PATIENTS)
+        usable = table["subset"].isin(["train", "validation"])
+        table.loc[usable & ~known & ~healthy | table.index.isin(folds[1]) & healthy, "subset"] = "other_source"
     return table
 
 
-def _fold(table, seed, number):
-    """The rows of one of five folds of the train scans: groups stay whole, classes keep their shares."""
+def _folds(table, seed):
+    """The rows of each of five folds of the train scans: groups stay whole, classes keep their shares."""
     training = table[table["subset"] == "train"]
     groups = training.groupby("label")["group"].nunique().reindex(table["label"].unique(), fill_value=0)
     if groups.min() < FOLDS:
@@ -72,8 +79,7 @@ def _fold(table, seed, number):
             f"needs at least {FOLDS}: add scans of this class or use the protocol 'original'."
         )
     splitter = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=seed)
-    _, held_out = list(splitter.split(training, training["label"], training["group"]))[number]
-    return training.index[held_out]
+    return [training.index[rows] for _, rows in splitter.split(training, training["label"], training["group"])]
 
 
 def subset_counts(table: pandas.DataFrame) -> pandas.DataFrame:

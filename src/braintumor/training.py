@@ -11,7 +11,7 @@ import keras
 import numpy
 import pandas
 
-from .config import BUILD_DIR, RECIPES, Settings
+from .config import BUILD_DIR, Settings, recipe_named
 from .models import backbone_named, build_classifier, freeze, imagenet_available, unfreeze
 
 HEAD_LEARNING_RATE, FINE_TUNE_LEARNING_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
@@ -41,21 +41,21 @@ def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
 
 def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
     """The classifier that the settings' recipe asks for, with untrained head."""
-    if settings.recipe not in RECIPES:
-        raise ValueError(f"There is no recipe '{settings.recipe}'; choose one of: {', '.join(RECIPES)}.")
+    recipe = recipe_named(settings.recipe)
     return build_classifier(model, image_size=settings.image_size, classes=classes, weights=settings.weights,
-                            precision=settings.precision, seed=settings.seed, **RECIPES[settings.recipe])  # fmt: skip
+                            precision=settings.precision, seed=settings.seed, convention=recipe["convention"],
+                            batch_norm_momentum=recipe["batch_norm_momentum"])  # fmt: skip
 
 
 def phases(settings: Settings, model: str) -> list[dict]:
     """The recipe as phases: name, first and last epoch (1-based) and learning rate."""
-    if settings.recipe == "transfer":
+    if settings.recipe.startswith("transfer"):
         switch = settings.head_epochs
         head = dict(phase="head", first=1, last=switch, learning_rate=HEAD_LEARNING_RATE)
         tune = dict(phase="fine_tune", first=switch + 1, last=settings.epochs, learning_rate=FINE_TUNE_LEARNING_RATE)
         return [phase for phase in (head, tune) if phase["first"] <= phase["last"]]
     scratch = backbone_named(model).scratch_learning_rate * settings.batch_size / 32  # linear: arXiv:1706.02677
-    rate = scratch if settings.recipe == "scratch" else 1e-3
+    rate = scratch if settings.recipe.startswith("scratch") else 1e-3
     return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rate)]
 
 
@@ -76,7 +76,7 @@ def learning_rates(phase: dict, recipe: str, steps: int) -> numpy.ndarray:
     """
     total, rate = steps * (phase["last"] - phase["first"] + 1), phase["learning_rate"]
     step = numpy.arange(total + 1)
-    if recipe == "original" or phase["phase"] == "head":
+    if recipe.startswith("original") or phase["phase"] == "head":
         return numpy.full(total + 1, rate)
     warmup = min(2 * steps, total // 4) if phase["phase"] == "all" else 0
     cosine = 0.5 + 0.5 * numpy.cos(numpy.pi * (step - warmup) / (total - warmup))
@@ -91,7 +91,7 @@ def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> N
         unfreeze(model, backbone_named(model.name).fine_tune_from if phase["phase"] == "fine_tune" else None)
     rates = RateTable(learning_rates(phase, recipe, steps))
     optimizer = keras.optimizers.Adam(rates)
-    if recipe == "scratch":
+    if recipe.startswith("scratch"):
         optimizer = keras.optimizers.AdamW(rates, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")  # made here: made by fit, TensorFlow traces twice
     model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=[accuracy])
