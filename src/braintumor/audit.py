@@ -26,12 +26,9 @@ def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
         image = read_scan(root / path)
         border = 1 - numpy.prod(head_frame(image)[2:]) / image.size
         low = cv2.dct(cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA).astype("float32"))[:16, :16]
+        pixels = hashlib.sha256(str(image.shape).encode() + image.tobytes())
         facts = [*image.shape[::-1], (root / path).stat().st_size, image.mean(), image.std(), border]
-        return [
-            hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest(),
-            numpy.packbits(low > numpy.median(low)).tobytes(),
-            *facts,
-        ]
+        return [pixels.hexdigest(), numpy.packbits(low > numpy.median(low)).tobytes(), *facts]
 
     with ThreadPoolExecutor() as pool:
         rows = list(pool.map(describe, table["path"]))

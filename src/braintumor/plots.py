@@ -16,8 +16,8 @@ from sklearn.metrics import confusion_matrix
 MODEL_COLOURS = {"vgg16": "#0072B2", "resnet50": "#D55E00"}  # Okabe-Ito, as the classes: safe for the colour-blind
 CLASS_PALETTE = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999"]
 INK, GREY, PALE, WARNING, BOX = "#222222", "#6E6E6E", "#C8C8C8", "#FFC400", "#F0E442"
-NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "fine_tune": "fine-tuning", "all": "all layers"}
-NAMES |= {"training": "Training folder", "testing": "Testing folder"}
+NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "fine_tune": "fine-tuning", "all": "all layers",
+         "training": "Training folder", "testing": "Testing folder"}  # fmt: skip
 WIDTH, SMALL = 8.4, 9  # inches, which GitHub shows unscaled at 100 dpi; points
 BLANK = {"xticks": [], "yticks": [], "frame_on": False}
 

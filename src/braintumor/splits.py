@@ -36,13 +36,12 @@ def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.
 
     ``subset``: train, validation, test, other_source or excluded; ``excluded_because``: empty or the reason. Protocols:
 
-    - ``original`` holds out as Keras' ``validation_split`` does: the first 20 % by name of each class. Scans of one
-      patient land on both sides: it leaks, and is kept to measure how much.
+    - ``original`` holds out the first 20 % by name of each class, as Keras' ``validation_split``: patients leak.
     - ``testing`` trains on all of Training but label conflicts and groups that occur in Testing; holds nothing out.
     - ``patient`` has no group on two sides: as ``testing``, and the first of five folds of whole groups validates;
       ``patient-1`` to ``patient-4`` take another fold.
-    - ``source`` leaves one source out, inside Training: as ``patient``, but tumours of unknown patients, which are from
-      elsewhere than the others, judge with another fold of the scans without a tumour (``other_source``).
+    - ``source`` leaves one source out: as ``patient``, but tumours of unknown patients, which are from elsewhere, judge
+      with another fold of the scans without a tumour (``other_source``).
 
     Raises ValueError for an unknown protocol or a class with too few groups to be split.
     """
