@@ -168,7 +168,7 @@ def test_every_backend_says_where_its_tensors_are():
 
 
 def test_a_frozen_backbone_does_not_move_and_the_head_does(network):
-    models.freeze(network)
+    models.set_trainable(network, "head")
     before = values(network)
     with few_steps(network):
         changed = moved(before, values(network))
@@ -178,7 +178,7 @@ def test_a_frozen_backbone_does_not_move_and_the_head_does(network):
 
 def test_fine_tuning_moves_late_layers_and_no_statistics(network):
     start = models.backbone_named(network.name).fine_tune_from
-    models.unfreeze(network, start)
+    models.set_trainable(network, "fine_tune")
     base = network.get_layer("backbone")
     before, first = values(base), [layer.name for layer in base.layers].index(start)
     with few_steps(network):
@@ -191,7 +191,7 @@ def test_fine_tuning_moves_late_layers_and_no_statistics(network):
 
 def test_training_from_scratch_moves_everything_statistics_too(tiny):
     model = models.build_classifier(tiny, **BUILD)
-    models.unfreeze(model, None)
+    models.set_trainable(model, "all")
     before = values(model)
     with few_steps(model):
         changed = moved(before, values(model))
@@ -202,11 +202,11 @@ def test_training_from_scratch_moves_everything_statistics_too(tiny):
 
 
 def test_after_the_head_more_of_the_network_trains(network):
-    models.freeze(network)
+    models.set_trainable(network, "head")
     head = len(network.trainable_weights)
-    models.unfreeze(network, models.backbone_named(network.name).fine_tune_from)
+    models.set_trainable(network, "fine_tune")
     part = len(network.trainable_weights)
-    models.unfreeze(network, None)
+    models.set_trainable(network, "all")
     assert head == 4 < part < len(network.trainable_weights)
 
 

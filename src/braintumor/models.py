@@ -25,12 +25,11 @@ class Backbone(NamedTuple):
 
 # mode "caffe" of keras.applications: 0-255, less the mean of blue, green, red; grey scans need no swap
 CAFFE = dict(scale=255.0, offset=[-103.939, -116.779, -123.68])
+NO_TOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
 BACKBONES = {
-    "vgg16": Backbone(keras.applications.VGG16, "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                      CAFFE, "block4_conv1", 3e-4),
-    "resnet50": Backbone(keras.applications.ResNet50, "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                         CAFFE, "conv4_block1_1_conv", 1e-3),
-}  # fmt: skip
+    "vgg16": Backbone(keras.applications.VGG16, f"vgg16_{NO_TOP}", CAFFE, "block4_conv1", 3e-4),
+    "resnet50": Backbone(keras.applications.ResNet50, f"resnet50_{NO_TOP}", CAFFE, "conv4_block1_1_conv", 1e-3),
+}
 
 
 def backbone_named(name: str) -> Backbone:
@@ -44,9 +43,8 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
                      batch_norm_momentum: float | None, precision: str, seed: int) -> keras.Model:  # fmt: skip
     """Scans, float32 in [0, 1], shape (batch, image_size, image_size, 1), to probabilities (batch, classes).
 
-    ``weights``: ``imagenet``, ``random``, a weights file, or a folder that holds Keras' file.
-    ``convention``: ``imagenet`` (the backbone's own scaling), ``unit`` ([0, 1], as the original did) or ``centred``
-    (about zero mean, unit variance). ``batch_norm_momentum``: None leaves 0.99. ``precision``: a policy or ``auto``.
+    ``weights``, ``precision``: see ``Settings``; ``batch_norm_momentum``: None leaves 0.99; ``convention``: imagenet
+    (the backbone's own scaling), unit ([0, 1], as the original did) or centred (about zero mean, unit variance).
     """
     keras.utils.set_random_seed(seed)
     backbone, before = backbone_named(name), keras.config.dtype_policy()
@@ -56,7 +54,7 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
         inputs = keras.Input((image_size, image_size, 1), name="scan")
         three = keras.layers.Concatenate(name="grey_to_three_channels")([inputs, inputs, inputs])
         scaled = keras.layers.Rescaling(**scalings[convention], name=f"{convention}_convention")(three)
-        base = _build_backbone(name, image_size, weights)
+        base = _build_backbone(name, backbone, image_size, weights)
         pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(base(scaled))
         hidden = keras.layers.Dense(512, activation="relu", name="hidden")(pooled)
         dropped = keras.layers.Dropout(0.5, name="dropout")(hidden)
@@ -68,18 +66,13 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
     return keras.Model(inputs, outputs, name=name)
 
 
-def freeze(model: keras.Model) -> None:
-    """Only the head trains: backbone weights and batch-norm statistics stay as they are."""
-    model.get_layer("backbone").trainable = False
-
-
-def unfreeze(model: keras.Model, from_layer: str | None) -> None:
-    """Train the backbone from a layer on, with batch norm in inference mode; None trains all of it, batch norm too."""
+def set_trainable(model: keras.Model, phase: str) -> None:
+    """``head``: it alone changes; ``fine_tune``: late layers too, but no batch norm; ``all``: all, batch norm too."""
     base = model.get_layer("backbone")
     base.trainable = False  # TensorFlow's Keras ignores an unchanged value, and layers would stay frozen
-    base.trainable = True
-    if from_layer:
-        early = base.layers[: base.layers.index(base.get_layer(from_layer))]
+    base.trainable = phase != "head"
+    if phase == "fine_tune":
+        early = base.layers[: base.layers.index(base.get_layer(backbone_named(model.name).fine_tune_from))]
         for layer in early + batch_norms(base):
             layer.trainable = False
 
@@ -106,8 +99,7 @@ def choose_precision(precision: str) -> str:
     return "mixed_bfloat16" if bfloat16 else "float32"
 
 
-def _build_backbone(name, image_size, weights):
-    backbone = backbone_named(name)
+def _build_backbone(name, backbone, image_size, weights):
     if weights == "imagenet" and not imagenet_available(name):
         raise FileNotFoundError(
             f"ImageNet weights for {name} are neither cached nor can {WEIGHTS_HOST} be reached: connect once, "
@@ -116,10 +108,9 @@ def _build_backbone(name, image_size, weights):
     base = backbone.constructor(weights="imagenet" if weights == "imagenet" else None, include_top=False,
                                 input_shape=(image_size, image_size, 3), name="backbone")  # fmt: skip
     if weights == "random":
-        for layer in [
-            layer for layer in base.layers if isinstance(layer, keras.layers.Conv2D)
-        ]:  # He (arXiv:1502.01852), or a plain VGG16 does not learn
-            layer.kernel.assign(keras.initializers.HeNormal()(layer.kernel.shape))
+        for layer in base.layers:
+            if isinstance(layer, keras.layers.Conv2D):  # He (arXiv:1502.01852), or a plain VGG16 does not learn
+                layer.kernel.assign(keras.initializers.HeNormal()(layer.kernel.shape))
     elif weights != "imagenet":
         file = Path(weights) / backbone.imagenet_file if Path(weights).is_dir() else Path(weights)
         if not file.exists():

@@ -12,7 +12,7 @@ import numpy
 import pandas
 
 from .config import BUILD_DIR, Settings, recipe_named
-from .models import backbone_named, build_classifier, freeze, imagenet_available, unfreeze
+from .models import backbone_named, build_classifier, imagenet_available, set_trainable
 
 HEAD_LEARNING_RATE, FINE_TUNE_LEARNING_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
 CHECKPOINT = "epoch-{:03d}.weights.h5"
@@ -85,10 +85,7 @@ def learning_rates(phase: dict, recipe: str, steps: int) -> numpy.ndarray:
 
 def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> None:
     """Set what trains, and how fast; ``scratch`` with decoupled weight decay (arXiv:1711.05101)."""
-    if phase["phase"] == "head":
-        freeze(model)
-    else:
-        unfreeze(model, backbone_named(model.name).fine_tune_from if phase["phase"] == "fine_tune" else None)
+    set_trainable(model, phase["phase"])
     rates = RateTable(learning_rates(phase, recipe, steps))
     optimizer = keras.optimizers.Adam(rates)
     if recipe.startswith("scratch"):
