@@ -1,15 +1,16 @@
 """How do scans get here? Kaggle credentials wherever users keep them; downloads that are complete or absent."""
 
-import hashlib
 import json
+import multiprocessing.pool
 import os
 import re
 import socket
 import sys
 import tempfile
-import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
+from hashlib import sha256
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from site import getuserbase
@@ -21,16 +22,12 @@ import pandas
 DATASET = "sartajbhuvaji/brain-tumor-classification-mri"
 HOST = "api.kaggle.com"
 _FILES = ("./kaggle.json", "~/.kaggle/access_token", "$KAGGLE_CONFIG_DIR/kaggle.json", "~/.kaggle/kaggle.json")
-_CALLS = {
-    "opendatasets": f"import opendatasets; opendatasets.download('https://www.kaggle.com/datasets/{DATASET}', '.')",
-    "kagglehub": f"import kagglehub; kagglehub.dataset_download('{DATASET}')",
-}
-_CHILD = """import json
-try:
-    {call}
+_CHILD = """try:
+    import {client}
+    {client}.{call}
 except BaseException as error:
     status = getattr(getattr(error, "response", None), "status_code", "")
-    json.dump(f"{{status}} {{type(error).__name__}}: {{error}}", open("error.json", "w"))
+    open("error.txt", "wb").write(f"{{status}} {{type(error).__name__}}: {{error}}".encode(errors="replace"))
     raise SystemExit(1)"""
 _REASONS = {  # what the client says ("STATUS KIND: TEXT"), and what a person reads
     r"^40[13] |SystemExit": "Kaggle refused access; make a new token at https://www.kaggle.com/settings.",
@@ -41,30 +38,22 @@ _OWN = "try again, or set BRAINTUMOR_DATA to a copy of your own."
 
 
 def reachable(host: str, port: int = 443, seconds: float = 3.0) -> bool:
-    """Whether ``host``, or the proxy on the way to it, takes a connection; answers within ``seconds``."""
-    proxy, answers = parse.urlsplit(request.getproxies().get("https", "")), []
+    """Whether ``host``, or the proxy on the way to it, takes a connection within ``seconds``, look-up included."""
+    proxy = parse.urlsplit(request.getproxies().get("https", ""))
     if proxy.hostname and not request.proxy_bypass(host):
         host, port = proxy.hostname, proxy.port or 80
-
-    def probe():
-        with suppress(OSError):
-            answers.append(socket.create_connection((host, port), timeout=seconds).close())
-
-    thread = threading.Thread(target=probe, daemon=True)  # to look a name up can take longer than any timeout
-    thread.start()
-    thread.join(seconds)
-    return bool(answers)
+    with suppress(OSError, ValueError, multiprocessing.TimeoutError), multiprocessing.pool.ThreadPool(1) as pool:
+        pool.apply_async(socket.create_connection, [(host, port), seconds]).get(seconds).close()
+        return True
+    return False
 
 
 def kaggle_credentials() -> dict[str, str]:
     """What logs the Kaggle client in, as environment variables; ValueError where nothing does."""
-    files = {name: Path(os.path.expandvars(name)).expanduser() for name in _FILES}
-    files = {name: path for name, path in files.items() if path.is_file()}
+    files = {name: path for name in _FILES if (path := Path(os.path.expandvars(name)).expanduser()).is_file()}
     places = [os.environ.get, *(partial(_from_file, path) for path in files.values())]
     with suppress(ImportError):
-        from google.colab import userdata
-
-        places.append(userdata.get)
+        places.append(import_module("google.colab.userdata").get)
     for get, names in product(places, (("KAGGLE_API_TOKEN",), ("KAGGLE_USERNAME", "KAGGLE_KEY"))):
         with suppress(Exception):  # not there or malformed; Colab raises for a secret that is absent or not shared
             found = {name: get(name).strip() for name in names}
@@ -92,9 +81,8 @@ def fetch(target: Path, expected: pandas.DataFrame, downloader: str, login: dict
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as name:
         _run(folder := Path(name), downloader, login, stall_seconds)
         root = next((path.parent for path in sorted(folder.rglob("Training"))), folder)
-        scans = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.glob("*/*/*.jpg")}
-        found = {(path, hashlib.sha256(scan).hexdigest()) for path, scan in scans.items()}
-        wrong = [path for path, sha256 in zip(expected["path"], expected["sha256"]) if (path, sha256) not in found]
+        here = {(jpg.relative_to(root).as_posix(), sha256(jpg.read_bytes()).hexdigest()) for jpg in root.rglob("*.jpg")}
+        wrong = [path for path, digest in zip(expected["path"], expected["sha256"]) if (path, digest) not in here]
         if wrong:
             raise ConnectionError(f"{len(wrong)} of {len(expected)} scans arrived wrong, such as {wrong[0]}; {_OWN}")
         if not target.exists():  # else another process was faster
@@ -106,26 +94,26 @@ def _run(folder, downloader, login, stall_seconds):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")} | login
     environment |= dict.fromkeys(("HOME", "USERPROFILE", "KAGGLE_CONFIG_DIR", "KAGGLEHUB_CACHE"), str(folder))
     environment |= {"PYTHONUSERBASE": getuserbase(), "DISABLE_COLAB_CACHE": "1"}
+    call = f"dataset_download('{DATASET}')"
     if downloader == "opendatasets":  # insists on a name and a key; given a token, the client behind it prefers that
+        call = f"download('https://www.kaggle.com/datasets/{DATASET}', '.')"
         values = {name: login.get(f"KAGGLE_{name.upper()}", "unused") for name in ("username", "key")}
         (folder / "kaggle.json").write_text(json.dumps(values), encoding="utf-8")
-    command = [sys.executable, "-P", "-c", _CHILD.format(call=_CALLS[downloader])]
+    command = [sys.executable, "-P", "-c", _CHILD.format(client=downloader, call=call)]
     before, size = None, 0
-    with Popen(command, cwd=folder, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL) as process:
-        try:
-            while process.poll() is None:
-                if size == before:
-                    raise ConnectionError(f"nothing arrived for {stall_seconds:.0f} seconds; {_OWN}")
-                with suppress(TimeoutExpired):
-                    process.wait(stall_seconds)
-                with suppress(OSError):  # files come and go
-                    before, size = size, sum(path.stat().st_size for path in folder.rglob("*"))
-        finally:
-            process.kill()
+    options = dict(cwd=folder, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    with Popen(command, **options) as process, ExitStack() as at_the_end:
+        at_the_end.callback(process.kill)
+        while process.poll() is None:
+            if size == before:
+                raise ConnectionError(f"nothing arrived for {stall_seconds:.0f} seconds; {_OWN}")
+            with suppress(TimeoutExpired):
+                process.wait(stall_seconds)
+            with suppress(OSError):  # files come and go
+                before, size = size, sum(path.stat().st_size for path in folder.rglob("*"))
     if process.returncode:
-        report = folder / "error.json"
-        said = json.loads(report.read_text()) if report.exists() else "the client ended without a word"
-        for secret in (str(folder), *login.values()):
-            said = said.replace(secret, "***")
+        report = folder / "error.txt"
+        said = report.read_text(encoding="utf-8") if report.exists() else "the client ended without a word"
+        said = re.sub("|".join(map(re.escape, (str(folder), *login.values()))), "***", said)
         reasons = (match.expand(reason) for pattern, reason in _REASONS.items() if (match := re.search(pattern, said)))
         raise ConnectionError(next(reasons, f"{' '.join(said.split())[:200]}; {_OWN}"))
