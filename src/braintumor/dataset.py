@@ -10,7 +10,7 @@ from . import download, phantoms
 from .config import BUILD_DIR, DATA_DIR
 
 BOX = ["box_x", "box_y", "box_w", "box_h"]
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+_SCAN = r"^(?P<path>(?P<split>Testing|Training)/(?P<label>[^._/][^/]*)/[^./][^/]*\.(?i:jpe?g|png|bmp|tiff?|webp))$"
 
 
 def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
@@ -40,26 +40,20 @@ def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
 
 def known_scans(root: Path, data_dir: Path = DATA_DIR) -> pandas.DataFrame:
     """root/phantoms.csv, else the committed data/image_groups.csv; FileNotFoundError where there is neither."""
-    for table in (root / phantoms.PHANTOM_TABLE, data_dir / "image_groups.csv"):
-        if table.is_file():
-            return pandas.read_csv(table)
+    for table in filter(Path.is_file, (root / phantoms.PHANTOM_TABLE, data_dir / "image_groups.csv")):
+        return pandas.read_csv(table)
     raise FileNotFoundError("data/image_groups.csv is missing, so no scan can be verified; work in a git checkout.")
 
 
 def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.DataFrame:
     """One row a scan, sorted by path: path, split, label, sha256, group, label_conflict, box_x, box_y, box_w, box_h.
 
-    Group, box (pixels) and conflict are those of the same bytes in ``reference`` (None: ``known_scans``). Others get
-    "file-" and 12 digits of sha256 as their group, and no box (NaN). One file under two labels is always a conflict.
-    Raises ValueError where Training and Testing do not have the same classes.
+    Group, box (pixels), conflict: those of the same bytes in ``reference`` (None: ``known_scans``), else "file-" and 12
+    digits of sha256, NaN, False. One file under two labels is a conflict. ValueError where the folders' classes differ.
     """
-    rows = [
-        (file.relative_to(root).as_posix(), *file.parts[-3:-1], hashlib.sha256(file.read_bytes()).hexdigest())
-        for split in ("Testing", "Training")
-        for file in root.glob(f"{split}/[!._]*/[!.]*")
-        if file.suffix.lower() in _IMAGE_SUFFIXES
-    ]
-    table = pandas.DataFrame(sorted(rows), columns=["path", "split", "label", "sha256"])
+    files = pandas.Series(sorted(file.relative_to(root).as_posix() for file in root.glob("T*ing/*/*")), dtype=str)
+    table = files.str.extract(_SCAN).dropna(ignore_index=True)
+    table["sha256"] = [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in table["path"]]
     splits = table.groupby("label")["split"].nunique()
     if table.empty or splits.min() < 2:
         alone = "there are none" if table.empty else f"only one has {', '.join(splits.index[splits < 2])}"
@@ -67,11 +61,10 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
     table["split"] = table["split"].str.lower()
     table["label"] = table["label"].where(table["label"] == "no_tumor", table["label"].str.removesuffix("_tumor"))
     known = known_scans(root) if reference is None else reference
-    known = known.drop_duplicates("sha256").set_index("sha256").reindex(table["sha256"]).reset_index()
-    table["group"] = known["group"].fillna("file-" + table["sha256"].str[:12])
-    two_labels = table.groupby("sha256")["label"].transform("nunique") > 1
-    table["label_conflict"] = known["label_conflict"].eq(True) | two_labels
-    return table.join(known[BOX].astype(float))
+    same = known.drop_duplicates("sha256").set_index("sha256").reindex(table["sha256"]).reset_index()
+    table["group"] = same["group"].fillna("file-" + table["sha256"].str[:12])
+    table["label_conflict"] = same["label_conflict"].eq(1) | table.groupby("sha256")["label"].transform("nunique").gt(1)
+    return table.join(same[BOX].astype(float))
 
 
 def verify(root: Path, table: pandas.DataFrame, reference: pandas.DataFrame | None = None) -> dict:
@@ -80,11 +73,10 @@ def verify(root: Path, table: pandas.DataFrame, reference: pandas.DataFrame | No
     here, there = (dict(zip(scans["path"], scans["sha256"])) for scans in (table, known))
     missing, extra = sorted(there.keys() - here), sorted(here.keys() - there)
     changed = sorted(path for path in here.keys() & there if here[path] != there[path])
-    name, status = download.DATASET, "changed" if changed or extra else "incomplete" if missing else "verified"
-    if (root / phantoms.PHANTOM_TABLE).exists():
-        name = status = "phantoms"
-    elif len(extra) > len(here) / 2:
-        name, status = "unverified data set", "unverified"
+    status = "changed" if changed or extra else "incomplete" if missing else "verified"
+    status = "unverified" if len(extra) > len(here) / 2 else status
+    status = "phantoms" if (root / phantoms.PHANTOM_TABLE).exists() else status
+    name = {"phantoms": "phantoms", "unverified": "unverified data set"}.get(status, download.DATASET)
     counts = dict(scans=len(here), verified=len(here.items() & there.items()), expected=len(there))
     return dict(name=name, status=status, **counts, missing=missing, changed=changed, extra=extra)
 
