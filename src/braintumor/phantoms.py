@@ -1,8 +1,7 @@
 """A synthetic brain MR data set on disk, for when there is no data and no network.
 
-A head is drawn in space: ellipsoids (Shepp, Logan: IEEE Trans. Nucl. Sci. 21, 1974), a cortex folded along a gyroid.
-A scan is a plane through it, grey as in contrast-enhanced, fat-suppressed T1 images. Lengths are in cm from between
-the thalami: x to the right of the image, y forwards, z upwards.
+A head of ellipsoids (Shepp, Logan: IEEE Trans. Nucl. Sci. 21, 1974) with a cortex folded along a gyroid, cut in planes,
+grey as contrast-enhanced, fat-suppressed T1 images. In cm from between the thalami: x to image right, y forwards, z up.
 """
 
 import hashlib
@@ -32,11 +31,10 @@ TUMOURS = {  # centres lie on the upper half of an ellipsoid (centre, radii); ra
 
 
 def write_phantoms(root: Path, scans: int, seed: int, size: int = 256) -> pandas.DataFrame:
-    """Write ``scans`` JPEG files of ``size`` x ``size`` px in the Kaggle folders; return (and write) their table.
+    """Write ``scans`` JPEG files, ``size`` px square, in Kaggle folders, all or none; return (and write) a table.
 
     A patient has four slices in one view, and is in Training (four fifths) or Testing; classes and views are balanced.
-    Boxes are in pixels, NaN without a tumour. The same seed gives the same bytes. ``root`` appears complete or not at
-    all. Raises FileExistsError, and ValueError for too few scans.
+    Boxes: pixels, NaN without a tumour. A seed fixes every byte. Raises FileExistsError, ValueError for too few scans.
     """
     root, patients, rows = Path(root), -(-scans // SLICES), []
     if scans < MINIMUM_SCANS:
@@ -65,17 +63,14 @@ def write_phantoms(root: Path, scans: int, seed: int, size: int = 256) -> pandas
 
 
 def draw_patient(label: str, view: str, rng: np.random.Generator, size: int = 256) -> list:
-    """The four slices of a new patient: [(image uint8 (size, size), box (x, y, width, height) in pixels or None)].
-
-    A patient without a tumour is cut where a tumour of a random class might have been: position tells nothing.
-    """
+    """The four slices of a new patient: [(image uint8 (size, size), box (x, y, width, height) in pixels or None)]."""
     pixel, noise, gamma = rng.uniform((21 / size, 0.01, 0.9), (24 / size, 0.035, 1.3))
     scale, phase = rng.uniform(0.94, 1.06, (3, 1, 1)), np.float32(rng.uniform(0, 6.3, (2, 3, 1, 1)))
     grey = {tissue: value * rng.uniform(0.9, 1.1) for tissue, value in GREY.items()}
     axis, kind = VIEWS.index(view), rng.choice(list(TUMOURS)) if label == "no_tumor" else label
     direction = rng.normal(size=3) * np.where(np.arange(3) == axis, 0.3, 1)  # no slice at the rim of the head
     direction *= (1, 1, np.sign(direction[2])) / np.linalg.norm(direction)
-    middle, reach, radii, *_ = TUMOURS[kind]
+    middle, reach, radii, *_ = TUMOURS[kind]  # no tumour: cut as for a random class, so position tells nothing
     centre, radius, scans = middle + reach * direction, rng.uniform(*radii), []
     down, right = (np.mgrid[:size, :size] - (size - 1) / 2) * pixel
     plane = [(0.6 - right, -1.6 - down), (right, -1.6 - down), (right, -down)][axis]
@@ -85,9 +80,8 @@ def draw_patient(label: str, view: str, rng: np.random.Generator, size: int = 25
         points[0] = np.copysign(np.maximum(np.abs(points[0]), 0.25 * (axis == 0)), points[0])  # thick slices: no falx
         points += 0.12 * np.sin(0.6 * points[[1, 2, 0]] + phase[0])
         layers, box = _draw(label, points, (*centre, radius, radius, radius), phase)
-        image = np.full((size, size), grey["air"], np.float32)
-        for tissue, mask in layers:
-            image[mask] = grey[tissue]
+        tissues, masks = zip(*reversed(layers))
+        image = np.float32(np.select(masks, [grey[tissue] for tissue in tissues], grey["air"]))
         image = cv2.GaussianBlur(image, (0, 0), size / 340) ** gamma
         image *= cv2.resize(rng.uniform(0.75, 1.2, (3, 3)), (size, size), interpolation=cv2.INTER_CUBIC)  # coil
         real, imaginary = rng.normal(0, noise, (2, size, size))  # Rician noise: Gudbjartsson and Patz 1995
