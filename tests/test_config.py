@@ -69,7 +69,7 @@ def test_folders_belong_to_the_checkout_wherever_it_is_run_from():
 
 def test_options_behind_a_recipe_change_what_it_decides():
     plain, more = config.recipe_named("scratch"), config.recipe_named("scratch+head+looks")
-    assert more == plain | {"preparation": "head", "augmentation": "looks"}
+    assert more == plain | {"frame": "head", "augmentation": "looks"}
 
 
 @pytest.mark.parametrize("name", ["magic", "scratch+magic", "scratch+", "+head", ""])

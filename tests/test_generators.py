@@ -254,14 +254,14 @@ def test_any_scan_has_a_head_square_even_one_without_a_head(height, width, grey,
         assert square.shape[0] == square.shape[1] and square.dtype == numpy.uint8
 
 
-@pytest.mark.parametrize("preparation", ["resize", "head"])
-def test_boxes_follow_the_scan_into_its_square(tmp_path, preparation):
+@pytest.mark.parametrize("frame", ["scan", "head"])
+def test_boxes_follow_the_scan_into_its_square(tmp_path, frame):
     scan = numpy.zeros((80, 100), "uint8")
     cv2.circle(scan, (60, 40), 24, 120, -1)
     scan[34:42, 58:70] = 255
     write(tmp_path / "scan.png", scan)
     table = pandas.DataFrame(dict(path=["scan.png"], box_x=[58], box_y=[34], box_w=[12], box_h=[8]))
-    images, boxes = generators.load_images(table, tmp_path, 200, preparation)
+    images, boxes = generators.load_images(table, tmp_path, 200, frame)
     x, y, width, height = numpy.rint(boxes[0]).astype(int)
     down, right = numpy.nonzero(images[0] > 230)
     assert (right.min(), down.min()) == pytest.approx((x, y), abs=3)

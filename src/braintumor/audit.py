@@ -16,10 +16,9 @@ NEAR = 24  # of 256 bits: two perceptual hashes that differ in no more are near-
 
 
 def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
-    """The scan table with ``pixels`` (sha256 of size and grey pixels), ``look`` and the six ``FEATURES``.
+    """The scan table with ``pixels`` (sha256 of size and greys), ``look`` and ``FEATURES`` (px, bytes, grey levels).
 
-    ``look``: 16 x 16 perceptual hash, 32 bytes: which of the lowest frequencies of the scan, shrunk to 64 px, exceed
-    their median (Zauner 2010). Sizes are in px and bytes, ``mean_grey`` and ``contrast`` (deviation) in grey levels.
+    ``look``: perceptual hash, 32 bytes: which of the 16 x 16 lowest frequencies exceed their median (Zauner 2010).
     """
 
     def describe(path):
@@ -48,6 +47,5 @@ def shortcut_probe(scans: pandas.DataFrame, seed: int) -> pandas.DataFrame:
     probe = HistGradientBoostingClassifier(random_state=seed, early_stopping=False)
     train, judged = scans[scans["subset"] == "train"], scans[scans["subset"].isin(["validation", "test"])]
     probe.fit(train[FEATURES], train["label"])
-    columns = [f"p_{label}" for label in probe.classes_]
-    probabilities = pandas.DataFrame(probe.predict_proba(judged[FEATURES]), judged.index, columns)
-    return judged.join(probabilities).assign(predicted=probe.predict(judged[FEATURES]))
+    probabilities = pandas.DataFrame(probe.predict_proba(judged[FEATURES]), judged.index, probe.classes_)
+    return judged.join(probabilities.add_prefix("p_")).assign(predicted=probe.predict(judged[FEATURES]))

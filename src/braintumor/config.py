@@ -1,7 +1,6 @@
 """What exactly is being run: the settings of a study and the folders it uses.
 
-``BRAINTUMOR_PRESET`` names a preset, ``BRAINTUMOR_DATA`` a data folder (see ``dataset``); nothing else is read from
-the environment, but ``KERAS_BACKEND`` by Keras itself.
+The environment has a say only by ``BRAINTUMOR_PRESET``, ``BRAINTUMOR_DATA`` (see ``dataset``) and Keras' own variables.
 """
 
 import dataclasses
@@ -17,15 +16,14 @@ BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick r
 # transfer:  the head on the frozen backbone first, then fine-tuning from a late layer on at a low rate
 # original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
 # scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
-_PLAIN = dict(convention="imagenet", batch_norm_momentum=None,
-              preparation="resize", augmentation="original", transplant=0.0)  # fmt: skip
+_PLAIN = dict(convention="imagenet", batch_norm_momentum=None, frame="scan", augmentation="original", transplant=0.0)
 RECIPES = {
     "original": _PLAIN | dict(convention="unit"),
     "transfer": _PLAIN,
     "scratch": _PLAIN | dict(convention="centred", batch_norm_momentum=0.9),
 }
 OPTIONS = {  # written behind a recipe: scratch+head+looks
-    "head": ("preparation", "head"),  # crop to the head, spread its grey levels, keep its aspect
+    "head": ("frame", "head"),  # crop to the head, spread its grey levels, keep its aspect
     "looks": ("augmentation", "looks"),  # zoom, stretch, other grey scales, blur and noise as well
     "transplant": ("transplant", 0.2),  # so many tumours are hidden, twice as many scans without one get one
 }

@@ -72,9 +72,8 @@ def save_figure(figure, file: Path) -> None:
 def read_run(settings: Settings, model: str) -> dict:
     """A run's facts (dict), history, predictions and folder; FileNotFoundError names the notebook that is missing."""
     folder = settings.results_dir / run_name(settings, model)
-    if settings.preset == "sample" and settings.weights == "imagenet" and not folder.exists():
-        fallback = dataclasses.replace(settings, recipe="scratch")  # see with_available_weights
-        folder = folder.with_name(run_name(fallback, model))
+    if settings.preset == "sample" and settings.weights == "imagenet" and not folder.exists():  # it fell back
+        folder = folder.with_name(run_name(dataclasses.replace(settings, recipe="scratch"), model))
     return _read_folder(folder, f"{NOTEBOOKS.get(model, f'that trains {model}')} with the preset '{settings.preset}'")
 
 
@@ -89,10 +88,9 @@ def judge_on_testing(settings: Settings, model: str) -> dict:
     Raises FileNotFoundError where the model is gone, ValueError where the scans at hand are not those of the run.
     """
     run = read_run(settings, model)
-    facts, folder = run["facts"], run["folder"]
     if (run["predictions"]["subset"] == "test").any():
         return run
-    root, table, report = load_study(settings)
+    (root, table, report), facts, folder = load_study(settings), run["facts"], run["folder"]
     now = provenance(settings, report, table)
     if any(now[key] != facts[key] for key in ("data", "checksums", "subsets")):
         raise ValueError(f"'{folder.name}' was trained on other scans ({facts['checksums']}): train it again.")

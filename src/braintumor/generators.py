@@ -48,16 +48,15 @@ def head_square(image: numpy.ndarray) -> tuple[numpy.ndarray, tuple[int, int]]:
     return numpy.uint8(numpy.clip((head - low) * (255 / max(high - low, 1)), 0, 255)), (x, y)
 
 
-def load_images(table: pandas.DataFrame, root: Path, image_size: int, preparation: str = "resize"):
-    """All scans as squares, in row order: uint8 (0-255), shape (scans, image_size, image_size), and their boxes.
+def load_images(table: pandas.DataFrame, root: Path, image_size: int, frame: str = "scan"):
+    """All scans or their heads (``head_square``), in row order: uint8 (0-255), shape (scans, size, size); their boxes.
 
-    ``preparation``: ``resize`` stretches the whole scan, as the original did; ``head`` keeps ``head_square``.
     Boxes: float, shape (scans, 4): x, y, width, height of the tumour in pixels of the square, NaN where unknown.
     """
 
     def load(path):
         image, corner = read_scan(root / path), (0, 0)
-        if preparation == "head":
+        if frame == "head":
             image, corner = head_square(image)
         square = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
         return square, [*corner, 0, 0], [image_size / side for side in image.shape[::-1] * 2]
@@ -159,16 +158,16 @@ class ScanSequence(keras.utils.PyDataset):
 
 def sequences(table: pandas.DataFrame, root: Path, settings: Settings) -> tuple[ScanSequence, ScanSequence]:
     """The train sequence, augmented as the recipe says, and the validation sequence, untouched; None if it is empty."""
-    held_out, recipe = (table["subset"] == "validation").any(), recipe_named(settings.recipe)
-    validation = subset_sequence(table, "validation", root, settings) if held_out else None
+    recipe, held_out = recipe_named(settings.recipe), (table["subset"] == "validation").any()
     how = dict(augmentation=AUGMENTATIONS[recipe["augmentation"]], transplant=recipe["transplant"])
+    validation = subset_sequence(table, "validation", root, settings) if held_out else None
     return subset_sequence(table, "train", root, settings, **how), validation
 
 
 def subset_sequence(table: pandas.DataFrame, subset: str, root: Path, settings: Settings, augmentation=None, **how):
     """The scans of one subset, in row order, decoded and prepared as the recipe says."""
     labels, rows = sorted(table["label"].unique()), table[table["subset"] == subset]
-    targets, preparation = rows["label"].map(labels.index).to_numpy(), recipe_named(settings.recipe)["preparation"]
-    images, boxes = load_images(rows, root, settings.image_size, preparation)
+    targets, frame = rows["label"].map(labels.index).to_numpy(), recipe_named(settings.recipe)["frame"]
+    images, boxes = load_images(rows, root, settings.image_size, frame)
     return ScanSequence(images, targets, boxes, classes=len(labels), batch_size=settings.batch_size,
                         augmentation=augmentation, seed=settings.seed, **how)  # fmt: skip

@@ -14,8 +14,7 @@ def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict
 
     ``brier``: sum over classes of the squared difference of probability and truth, in [0, 2].
     """
-    rows = predictions[predictions["subset"] == subset]
-    labels = _labels(predictions)
+    rows, labels = predictions[predictions["subset"] == subset], _labels(predictions)
     if rows.empty:
         raise ValueError(f"No scan of the subset '{subset}' was predicted by {facts['model']}.")
     probabilities = rows[[f"p_{label}" for label in labels]].to_numpy()
@@ -67,10 +66,8 @@ def with_intervals(predictions: pandas.DataFrame, unit: str = "group") -> pandas
     """
     labels = _labels(predictions)
     counts = _confusion_by(predictions, labels, unit)
-    replicates = scores_of(bootstrap(counts), labels)
-    rows = {
-        name: (float(value), *interval(replicates[name])) for name, value in scores_of(counts.sum(0), labels).items()
-    }
+    scores, replicates = scores_of(counts.sum(0), labels), scores_of(bootstrap(counts), labels)
+    rows = {name: (float(scores[name]), *interval(replicates[name])) for name in scores}
     return pandas.DataFrame(rows, ["value", "low", "high"]).T
 
 

@@ -109,8 +109,7 @@ def training_curves(history, *, model, baseline, note) -> Figure:
 
 def confusion_matrices(predictions, *, subset, note) -> Figure:
     """True against predicted class, as shares and counts; ``predictions`` is a dict of model to predictions table."""
-    rows = pandas.concat([table.assign(model=model) for model, table in predictions.items()])
-    rows = rows[rows["subset"] == subset]
+    rows = pandas.concat([table.assign(model=model).query("subset == @subset") for model, table in predictions.items()])
     labels = sorted(column.removeprefix("p_") for column in rows if column.startswith("p_"))
     mistakes = rows[rows["label"] != rows["predicted"]].value_counts(["model", "label", "predicted"])
     title = f"No mistakes on {subset} scans"
@@ -130,8 +129,7 @@ def confusion_matrices(predictions, *, subset, note) -> Figure:
         axes.set_xticks(range(len(labels)), map(display_name, labels), size=SMALL)
         axes.set_yticks(range(len(labels)), sums, size=SMALL)
         axes.set(xlabel="predicted class", ylabel="class in the data set" if axes is panels[0] else "")
-        right = f"{display_name(model)}: {counts.trace()} of {len(table)} scans right"
-        axes.set_title(right, size=10, weight="bold")
+        axes.set_title(f"{display_name(model)}: {counts.trace()} of {len(table)} scans right", size=10, weight="bold")
     return figure
 
 

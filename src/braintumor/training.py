@@ -14,7 +14,7 @@ import pandas
 from .config import BUILD_DIR, Settings, recipe_named
 from .models import backbone_named, build_classifier, imagenet_available, set_trainable
 
-HEAD_LEARNING_RATE, FINE_TUNE_LEARNING_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
+HEAD_RATE, FINE_TUNE_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
 CHECKPOINT = "epoch-{:03d}.weights.h5"
 
 
@@ -50,9 +50,8 @@ def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
 def phases(settings: Settings, model: str) -> list[dict]:
     """The recipe as phases: name, first and last epoch (1-based) and learning rate."""
     if settings.recipe.startswith("transfer"):
-        switch = settings.head_epochs
-        head = dict(phase="head", first=1, last=switch, learning_rate=HEAD_LEARNING_RATE)
-        tune = dict(phase="fine_tune", first=switch + 1, last=settings.epochs, learning_rate=FINE_TUNE_LEARNING_RATE)
+        head = dict(phase="head", first=1, last=settings.head_epochs, learning_rate=HEAD_RATE)
+        tune = dict(phase="fine_tune", first=head["last"] + 1, last=settings.epochs, learning_rate=FINE_TUNE_RATE)
         return [phase for phase in (head, tune) if phase["first"] <= phase["last"]]
     scratch = backbone_named(model).scratch_learning_rate * settings.batch_size / 32  # linear: arXiv:1706.02677
     rate = scratch if settings.recipe.startswith("scratch") else 1e-3
@@ -101,9 +100,7 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
     After every epoch ``folder`` holds the history, a checkpoint to go on from, and ``best.keras`` by validation
     accuracy. Called again, it goes on after the last epoch on disk. Raises FloatingPointError for a loss of NaN.
     """
-    history = read_history(folder)
-    done = len(history)
-    if done:
+    if done := len(history := read_history(folder)):
         print(f"{done} of {settings.epochs} epochs are on disk:", *progress_lines(history, settings.epochs), sep="\n")
     for phase in [phase for phase in phases(settings, model.name) if done <= phase["last"]]:
         compile_phase(model, phase, settings.recipe, len(train_scans))
