@@ -109,7 +109,7 @@ def training_curves(history, *, model, baseline, note) -> Figure:
 
 def confusion_matrices(predictions, *, subset, note) -> Figure:
     """True against predicted class, as shares and counts; ``predictions`` is a dict of model to predictions table."""
-    rows = pandas.concat([table.assign(model=model).query("subset == @subset") for model, table in predictions.items()])
+    rows = pandas.concat(table[table["subset"] == subset].assign(model=model) for model, table in predictions.items())
     labels = sorted(column.removeprefix("p_") for column in rows if column.startswith("p_"))
     mistakes = rows[rows["label"] != rows["predicted"]].value_counts(["model", "label", "predicted"])
     title = f"No mistakes on {subset} scans"
