@@ -32,7 +32,7 @@ def copy(tmp_path_factory):
     return folder
 
 
-LONG = ["05c_protocols", "06_why_resnet50_collapsed"]  # they train several networks each
+LONG = ["05c_protocols", "05d_generalise", "06_why_resnet50_collapsed"]  # they train several networks each
 SHORT = [notebook.stem for notebook in NOTEBOOKS if notebook.stem not in LONG]
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 2  # networks as small as those of a quick run keep one core busy each
 SIDE_BY_SIDE = (  # in a quick run: these read no result of each other
     ("02_explore", "02b_audit", "03_train_vgg16", "04_train_resnet50"),
-    ("05b_certainty", "05c_protocols", "06_why_resnet50_collapsed"),
+    ("05b_certainty", "05c_protocols", "05d_generalise", "06_why_resnet50_collapsed"),
 )
 
 
