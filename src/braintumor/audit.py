@@ -11,14 +11,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from .generators import head_frame, read_scan
 
-FEATURES = ["width", "height", "bytes", "mean_grey", "contrast", "border"]
+FEATURES = ["width", "height", "bytes", "mean_grey", "contrast", "border"]  # contrast: deviation
 NEAR = 24  # of 256 bits: two perceptual hashes that differ in no more are near-duplicates
 
 
 def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
     """The scan table with ``pixels`` (sha256 of size and greys), ``look`` and ``FEATURES`` (px, bytes, grey levels).
 
-    ``look``: perceptual hash, 32 bytes: which of the 16 x 16 lowest frequencies exceed their median (Zauner 2010).
+    ``look``: 32-byte perceptual hash: which of the 16 x 16 lowest frequencies at 64 px exceed the median (Zauner 2010).
     """
 
     def describe(path):

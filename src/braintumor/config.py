@@ -16,12 +16,12 @@ BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick r
 # transfer:  the head on the frozen backbone first, then fine-tuning from a late layer on at a low rate
 # original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
 # scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
-_PLAIN = dict(convention="imagenet", batch_norm_momentum=None, frame="scan", augmentation="original", transplant=0.0)
 RECIPES = {
-    "original": _PLAIN | dict(convention="unit"),
-    "transfer": _PLAIN,
-    "scratch": _PLAIN | dict(convention="centred", batch_norm_momentum=0.9),
+    "original": dict(convention="unit", batch_norm_momentum=None),
+    "transfer": dict(convention="imagenet", batch_norm_momentum=None),
+    "scratch": dict(convention="centred", batch_norm_momentum=0.9),
 }
+SCANS = dict(frame="scan", augmentation="original", transplant=0.0)  # how they reach the network, without an option
 OPTIONS = {  # written behind a recipe: scratch+head+looks
     "head": ("frame", "head"),  # crop to the head, spread its grey levels, keep its aspect
     "looks": ("augmentation", "looks"),  # zoom, stretch, other grey scales, blur and noise as well
@@ -30,11 +30,11 @@ OPTIONS = {  # written behind a recipe: scratch+head+looks
 
 
 def recipe_named(name: str) -> dict:
-    """What a recipe with its options decides; raises ValueError for a part that is not there."""
+    """``SCANS`` as a recipe's options change them, and its ``network``; ValueError for a part that is not there."""
     base, *options = name.split("+")
     if base not in RECIPES or not set(options) <= set(OPTIONS):
         raise ValueError(f"There is no recipe '{name}'; choose one of: {', '.join(RECIPES)}, +{', +'.join(OPTIONS)}.")
-    return RECIPES[base] | dict(OPTIONS[option] for option in options)
+    return SCANS | dict(OPTIONS[option] for option in options) | {"network": RECIPES[base]}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,7 +90,8 @@ def judge_on_testing(settings: Settings, model: str) -> dict:
     run = read_run(settings, model)
     if (run["predictions"]["subset"] == "test").any():
         return run
-    (root, table, report), facts, folder = load_study(settings), run["facts"], run["folder"]
+    facts, folder = run["facts"], run["folder"]
+    root, table, report = load_study(settings)
     now = provenance(settings, report, table)
     if any(now[key] != facts[key] for key in ("data", "checksums", "subsets")):
         raise ValueError(f"'{folder.name}' was trained on other scans ({facts['checksums']}): train it again.")

@@ -10,6 +10,7 @@ import numpy
 import pandas
 
 from .config import Settings, recipe_named
+from .dataset import BOX
 
 # the original's: degrees, share of the width or height, mirrored left to right or not; `looks` has the zoom's largest
 # logarithm as well, and the shares of scans that get another grey scale, blur or noise
@@ -63,8 +64,7 @@ def load_images(table: pandas.DataFrame, root: Path, image_size: int, frame: str
 
     with ThreadPoolExecutor() as pool:
         images, corners, scales = map(numpy.array, zip(*pool.map(load, table["path"])))
-    boxes = table.reindex(columns=["box_x", "box_y", "box_w", "box_h"]).to_numpy(float)
-    return images, (boxes - corners) * scales
+    return images, (table.reindex(columns=BOX).to_numpy(float) - corners) * scales
 
 
 def random_affine(generator: numpy.random.Generator, size: int, *, rotation: float, shift: float, flip: bool, zoom=0.0):
@@ -115,10 +115,9 @@ class ScanSequence(keras.utils.PyDataset):
     """Batches ``(images, one_hot)``: float32 in [0, 1], shape (batch, size, size, 1), and float32 (batch, classes).
 
     ``labels`` are class indices, shape (scans,). With an ``augmentation`` (see ``AUGMENTATIONS``) each epoch has an
-    order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in their
-    order: that is how validation and test scans are judged. ``transplant``: this share of the tumours, found by their
-    boxes (see ``load_images``), is hidden, which leaves a scan without; twice this share of the scans without gets one,
-    with its label (copy-paste: arXiv:2012.07177; CutMix: arXiv:1905.04899). So sources tell less than tumours do.
+    order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in order.
+    ``transplant``: this share of the tumours, found by their boxes (see ``load_images``), is hidden, which leaves scans
+    without; twice this share of those get one, with its label (copy-paste: arXiv:2012.07177; CutMix: 1905.04899).
     """
 
     def __init__(self, images, labels, boxes=None, *, classes, batch_size, augmentation, seed, transplant=0.0):

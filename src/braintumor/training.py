@@ -41,10 +41,8 @@ def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
 
 def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
     """The classifier that the settings' recipe asks for, with untrained head."""
-    recipe = recipe_named(settings.recipe)
-    return build_classifier(model, image_size=settings.image_size, classes=classes, weights=settings.weights,
-                            precision=settings.precision, seed=settings.seed, convention=recipe["convention"],
-                            batch_norm_momentum=recipe["batch_norm_momentum"])  # fmt: skip
+    shared = {name: getattr(settings, name) for name in ("image_size", "weights", "precision", "seed")}
+    return build_classifier(model, classes=classes, **shared, **recipe_named(settings.recipe)["network"])
 
 
 def phases(settings: Settings, model: str) -> list[dict]:
@@ -100,7 +98,9 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
     After every epoch ``folder`` holds the history, a checkpoint to go on from, and ``best.keras`` by validation
     accuracy. Called again, it goes on after the last epoch on disk. Raises FloatingPointError for a loss of NaN.
     """
-    if done := len(history := read_history(folder)):
+    history = read_history(folder)
+    done = len(history)
+    if done:
         print(f"{done} of {settings.epochs} epochs are on disk:", *progress_lines(history, settings.epochs), sep="\n")
     for phase in [phase for phase in phases(settings, model.name) if done <= phase["last"]]:
         compile_phase(model, phase, settings.recipe, len(train_scans))
