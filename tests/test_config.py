@@ -68,11 +68,11 @@ def test_folders_belong_to_the_checkout_wherever_it_is_run_from():
 
 
 def test_options_behind_a_recipe_change_what_it_decides():
-    plain, more = config.recipe_named("scratch"), config.recipe_named("scratch+head+looks")
-    assert more == plain | {"frame": "head", "augmentation": "looks"}
+    plain, more = config.recipe_named("scratch"), config.recipe_named("scratch+head+zero_init")
+    assert more == plain | {"frame": "head", "zero_init": True}
 
 
 @pytest.mark.parametrize("name", ["magic", "scratch+magic", "scratch+", "+head", ""])
 def test_an_unknown_recipe_or_option_is_an_error_that_lists_the_known_ones(name):
-    with pytest.raises(ValueError, match=r"choose one of: original, transfer, scratch, \+head, \+looks"):
+    with pytest.raises(ValueError, match=r"choose one of: original, transfer, scratch, \+zero_init, \+head"):
         config.recipe_named(name)

@@ -92,6 +92,15 @@ def test_batch_norm_follows_faster_where_a_recipe_wants_it(tiny, networks):
     assert networks["resnet50"].get_layer("backbone").get_layer("conv1_bn").momentum == 0.99
 
 
+def test_with_zero_init_every_residual_block_starts_as_the_identity():
+    model = models.build_classifier("resnet50", **(BUILD | {"zero_init": True}))
+    base = model.get_layer("backbone")
+    last = [layer for layer in base.layers if layer.name.endswith("_3_bn")]
+    assert len(last) == 16
+    for layer in models.batch_norms(base):
+        assert numpy.all(keras.ops.convert_to_numpy(layer.gamma) == (0 if layer in last else 1))
+
+
 def test_the_same_seed_starts_from_the_same_weights(tiny):
     first, again, other = (
         models.build_classifier(tiny, **(BUILD | {"seed": seed})).get_weights() for seed in (0, 0, 1)

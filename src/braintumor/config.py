@@ -17,12 +17,14 @@ BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick r
 # original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
 # scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
 RECIPES = {
-    "original": dict(convention="unit", batch_norm_momentum=None),
-    "transfer": dict(convention="imagenet", batch_norm_momentum=None),
-    "scratch": dict(convention="centred", batch_norm_momentum=0.9),
+    "original": dict(convention="unit", batch_norm_momentum=None, zero_init=False),
+    "transfer": dict(convention="imagenet", batch_norm_momentum=None, zero_init=False),
+    "scratch": dict(convention="centred", batch_norm_momentum=0.9, zero_init=False),
 }
 SCANS = dict(frame="scan", augmentation="original", transplant=0.0)  # how they reach the network, without an option
+NETWORK = ("convention", "batch_norm_momentum", "zero_init")  # the rest of a recipe
 OPTIONS = {  # written behind a recipe: scratch+head+looks
+    "zero_init": ("zero_init", True),  # residual blocks start as the identity
     "head": ("frame", "head"),  # crop to the head, spread its grey levels, keep its aspect
     "looks": ("augmentation", "looks"),  # zoom, stretch, other grey scales, blur and noise as well
     "transplant": ("transplant", 0.2),  # so many tumours are hidden, twice as many scans without one get one
@@ -30,11 +32,11 @@ OPTIONS = {  # written behind a recipe: scratch+head+looks
 
 
 def recipe_named(name: str) -> dict:
-    """``SCANS`` as a recipe's options change them, and its ``network``; ValueError for a part that is not there."""
+    """What a recipe and its options make of network and ``SCANS``; ValueError for a part that is not there."""
     base, *options = name.split("+")
     if base not in RECIPES or not set(options) <= set(OPTIONS):
         raise ValueError(f"There is no recipe '{name}'; choose one of: {', '.join(RECIPES)}, +{', +'.join(OPTIONS)}.")
-    return SCANS | dict(OPTIONS[option] for option in options) | {"network": RECIPES[base]}
+    return RECIPES[base] | SCANS | dict(OPTIONS[option] for option in options)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,11 +40,12 @@ def backbone_named(name: str) -> Backbone:
 
 
 def build_classifier(name: str, *, image_size: int, classes: int, weights: str, convention: str,
-                     batch_norm_momentum: float | None, precision: str, seed: int) -> keras.Model:  # fmt: skip
-    """Scans, float32 in [0, 1], shape (batch, image_size, image_size, 1), to probabilities (batch, classes).
+                     batch_norm_momentum: float | None, precision: str, seed: int, zero_init=False):  # fmt: skip
+    """A model from scans, float32 in [0, 1], shape (batch, size, size, 1), to probabilities (batch, classes).
 
     ``weights``, ``precision``: see ``Settings``; ``batch_norm_momentum``: None leaves 0.99; ``convention``: imagenet
     (the backbone's own scaling), unit ([0, 1], as the original did) or centred (about zero mean, unit variance).
+    ``zero_init``: with random weights, the last batch norm of a residual block starts at 0 (arXiv:1706.02677, 5.1).
     """
     keras.utils.set_random_seed(seed)
     backbone, before = backbone_named(name), keras.config.dtype_policy()
@@ -63,6 +64,8 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
         keras.config.set_dtype_policy(before)
     for layer in batch_norms(base):
         layer.momentum = batch_norm_momentum or layer.momentum
+        if zero_init and weights == "random" and layer.name.endswith("_3_bn"):
+            layer.gamma.assign(keras.ops.zeros_like(layer.gamma))
     return keras.Model(inputs, outputs, name=name)
 
 

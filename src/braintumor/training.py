@@ -11,7 +11,7 @@ import keras
 import numpy
 import pandas
 
-from .config import BUILD_DIR, Settings, recipe_named
+from .config import BUILD_DIR, NETWORK, Settings, recipe_named
 from .models import backbone_named, build_classifier, imagenet_available, set_trainable
 
 HEAD_RATE, FINE_TUNE_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
@@ -42,7 +42,8 @@ def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
 def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
     """The classifier that the settings' recipe asks for, with untrained head."""
     shared = {name: getattr(settings, name) for name in ("image_size", "weights", "precision", "seed")}
-    return build_classifier(model, classes=classes, **shared, **recipe_named(settings.recipe)["network"])
+    network = {name: recipe_named(settings.recipe)[name] for name in NETWORK}
+    return build_classifier(model, classes=classes, **shared, **network)
 
 
 def phases(settings: Settings, model: str) -> list[dict]:
