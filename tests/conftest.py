@@ -67,7 +67,7 @@ def tiny():
 @pytest.fixture
 def build_folder(tmp_path, monkeypatch):
     """All that runs write goes into a temporary folder."""
-    for module in (config, training, evaluation):
+    for module in (config, training):
         monkeypatch.setattr(module, "BUILD_DIR", tmp_path / "build")
     monkeypatch.setattr(config, "RESULTS_DIR", tmp_path / "results")
     return tmp_path / "build"

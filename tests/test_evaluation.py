@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 
-from braintumor import dataset, evaluation, generators, splits, training
+from braintumor import evaluation, generators, splits
 from braintumor import metrics as ours
 
 import keras
@@ -218,8 +218,8 @@ def few_scans(few_phantoms):
 
 def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, quick):
     root, table = few_scans
-    scans = table[table["subset"] == "test"]
-    predictions = evaluation.predict(network, table, "test", root, quick())
+    scans = table[table["subset"].isin(["validation", "test"])]
+    predictions = evaluation.predict(network, table, root, quick())
     pandas.testing.assert_frame_equal(predictions[scans.columns], scans)
     names = ["p_glioma", "p_meningioma", "p_no_tumor", "p_pituitary"]
     assert list(predictions.columns) == [*scans.columns, *names, "predicted"]
@@ -232,13 +232,13 @@ def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, q
 def test_a_network_for_other_classes_is_refused(network, few_scans, quick):
     root, table = few_scans
     with pytest.raises(ValueError, match="The model knows 4 classes, these scans have 3"):
-        evaluation.predict(network, table[table["label"] != "glioma"], "test", root, quick())
+        evaluation.predict(network, table[table["label"] != "glioma"], root, quick())
 
 
 def test_a_subset_without_scans_of_a_class_still_has_its_probability(network, few_scans, quick):
     root, table = few_scans
-    table = table[(table["subset"] != "test") | (table["label"] == "glioma")]
-    predictions = evaluation.predict(network, table, "test", root, quick())
+    table = table[(table["subset"] == "train") | (table["subset"] == "test") & (table["label"] == "glioma")]
+    predictions = evaluation.predict(network, table, root, quick())
     assert len(predictions) == 4 and "p_pituitary" in predictions
 
 
@@ -365,64 +365,28 @@ def test_all_metrics_are_computed_anew_from_the_files_of_the_runs(saved):
     ]
 
 
-# --- the Testing folder ---
+# --- training and judging in one go ---
 
 
-@pytest.fixture
-def judging(saved, few_phantoms, build_folder, tiny, quick, monkeypatch):
-    """A saved run with its trained model, and the scans in place: (settings, file of the model, its calls)."""
-    monkeypatch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
-    best = build_folder / "models/vgg16-run/best.keras"
-    best.parent.mkdir(parents=True)
-    training.build_for(quick(), tiny, classes=4).save(best)
-    calls, predict = [], evaluation.predict
-
-    def counted(model, table, subset, root, settings):
-        predictions = predict(model, table, subset, root, settings)
-        calls.append(predictions["path"].tolist())
-        return predictions
-
-    monkeypatch.setattr(evaluation, "predict", counted)
-    return saved[0], best, calls
-
-
-def test_the_selected_model_is_judged_on_all_testing_scans(judging, few_scans):
-    settings, _, calls = judging
-    run = evaluation.judge_on_testing(settings, "vgg16")
-    expected = few_scans[1].loc[few_scans[1]["subset"] == "test", "path"].tolist()
-    assert calls == [expected]
+def test_a_run_is_trained_and_judged_on_everything_that_may_judge(build_folder, few_scans, tiny, quick):
+    root, table = few_scans
+    run = evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)
     assert run["predictions"]["subset"].value_counts().to_dict() == {"test": 16, "validation": 4}
-    assert run["predictions"].loc[run["predictions"]["subset"] == "test", "path"].tolist() == expected
+    assert len(run["history"]) == 1 and run["facts"]["model"] == tiny
+    assert (build_folder / "models" / run["facts"]["checkpoints"] / "best.keras").exists()
 
 
-def test_testing_is_predicted_only_once_even_if_the_model_is_gone(judging):
-    settings, best, calls = judging
-    first = evaluation.judge_on_testing(settings, "vgg16")
-    best.unlink()
-    second = evaluation.judge_on_testing(settings, "vgg16")
-    assert len(calls) == 1
-    pandas.testing.assert_frame_equal(first["predictions"], second["predictions"])
+def test_a_run_that_is_there_is_only_read(build_folder, few_scans, tiny, quick, monkeypatch):
+    root, table = few_scans
+    first = evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)
+    monkeypatch.setattr(evaluation, "train", None)
+    again = evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)
+    pandas.testing.assert_frame_equal(first["predictions"], again["predictions"])
 
 
-def test_the_validation_predictions_stay_as_they_were(judging, saved):
-    run = evaluation.judge_on_testing(judging[0], "vgg16")
-    validation = run["predictions"][run["predictions"]["subset"] == "validation"]
-    assert validation["p_glioma"].tolist() == saved[3]["p_glioma"].tolist()
-
-
-def test_other_scans_than_those_of_the_run_are_refused(judging, few_phantoms, tmp_path, monkeypatch):
-    settings, _, calls = judging
-    other = tmp_path / "other"
-    shutil.copytree(few_phantoms[0], other)
-    next(other.glob("Testing/glioma_tumor/*.jpg")).unlink()
-    monkeypatch.setattr(dataset, "locate_data", lambda: other)
-    with pytest.raises(ValueError, match=r"was trained on other scans \(phantoms 48/48\): train it again"):
-        evaluation.judge_on_testing(settings, "vgg16")
-    assert calls == []
-
-
-def test_without_the_trained_model_its_notebook_has_to_be_run_again(judging):
-    settings, best, _ = judging
-    best.unlink()
-    with pytest.raises(FileNotFoundError, match="The trained model of 'vgg16-.*' is gone: run its notebook again"):
-        evaluation.judge_on_testing(settings, "vgg16")
+def test_a_run_whose_files_are_not_all_there_is_made_again(build_folder, few_scans, tiny, quick):
+    root, table = few_scans
+    folder = evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)["folder"]
+    (folder / "settings.json").unlink()
+    (folder / "predictions.csv").unlink()
+    assert len(evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)["predictions"]) == 20

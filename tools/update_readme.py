@@ -79,7 +79,7 @@ def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
     pairs = pandas.read_csv(results / "pairs.csv").set_index("subset")
     errors = pandas.read_csv(results / "calibration.csv").query("subset == 'test' and scaled == 'yes'")
     errors = " and ".join(f"{percent(row.ece)} ({NAMES[row.model]})" for row in errors.itertuples())
-    protocols = pandas.read_csv(results / "protocols.csv").set_index(["judged_on", "protocol"])["accuracy_value"]
+    protocols = pandas.read_csv(results / "protocols.csv").set_index(["judged_on", "protocol"])["accuracy"]
     testing, new = (protocols[part].map(percent) for part in ("Testing", "Testing, group not in Training"))
     return [
         f"- On patients that no network has seen in training, the models are right in {on['validation']} of the scans.",

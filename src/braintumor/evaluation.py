@@ -8,24 +8,36 @@ from pathlib import Path
 import keras
 import pandas
 
-from .config import BUILD_DIR, Settings
-from .generators import subset_sequence
+from .config import Settings
+from .generators import sequences, subset_sequence
 from .metrics import metrics_row
 from .models import choose_precision
-from .splits import load_study
-from .training import replace_file, run_name
+from .training import build_for, replace_file, run_folder, run_name, train
 
+JUDGES = ("validation", "other_source", "test")  # subsets that are predicted
+LAST_FILE = "settings.json"  # of a run: where it stands, the others do
 NOTEBOOKS = {"vgg16": "03_train_vgg16", "resnet50": "04_train_resnet50"}
 
 
-def predict(model: keras.Model, table: pandas.DataFrame, subset: str, root: Path, settings: Settings):
-    """The rows of a subset with ``p_<label>`` for every label of the whole table (softmax) and ``predicted`` added."""
-    labels, rows = sorted(table["label"].unique()), table[table["subset"] == subset]
+def predict(model: keras.Model, table: pandas.DataFrame, root: Path, settings: Settings) -> pandas.DataFrame:
+    """The rows of ``JUDGES``, with ``p_<label>`` for every label of the table (softmax) and ``predicted`` added."""
+    labels, rows = sorted(table["label"].unique()), table[table["subset"].isin(JUDGES)]
     if model.output_shape[-1] != len(labels):
         raise ValueError(f"The model knows {model.output_shape[-1]} classes, these scans have {len(labels)}.")
-    probabilities = model.predict(subset_sequence(table, subset, root, settings), verbose=0)
+    probabilities = model.predict(subset_sequence(table, JUDGES, root, settings), verbose=0)
     columns = pandas.DataFrame(probabilities, rows.index, [f"p_{label}" for label in labels])
     return rows.join(columns).assign(predicted=[labels[best] for best in probabilities.argmax(axis=1)])
+
+
+def train_and_judge(settings: Settings, model: str, root: Path, table: pandas.DataFrame, report: dict) -> dict:
+    """A run (see ``read_run``) on the scans of ``load_study``: trained, judged and saved, or only read if it was."""
+    if not (settings.results_dir / run_name(settings, model) / LAST_FILE).exists():
+        network, checkpoints = build_for(settings, model, table["label"].nunique()), run_folder(settings, model, table)
+        history = train(network, *sequences(table, root, settings), settings, checkpoints)
+        predictions = predict(keras.saving.load_model(checkpoints / "best.keras"), table, root, settings)
+        facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
+        save_run(settings, model, facts, history, predictions)
+    return read_run(settings, model)
 
 
 def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:
@@ -47,7 +59,7 @@ def save_run(settings: Settings, model: str, facts: dict, history: pandas.DataFr
     folder = settings.results_dir / run_name(settings, model)
     write_table(history, folder / "history.csv")
     write_table(predictions, folder / "predictions.csv")
-    replace_file(folder / "settings.json", lambda file: file.write_text(json.dumps(facts, indent=1) + "\n"))
+    replace_file(folder / LAST_FILE, lambda file: file.write_text(json.dumps(facts, indent=1) + "\n"))
     return folder
 
 
@@ -78,29 +90,8 @@ def read_run(settings: Settings, model: str) -> dict:
 
 
 def _read_folder(folder, notebook="that trains it"):
-    names = {"facts": "settings.json", "history": "history.csv", "predictions": "predictions.csv"}
+    names = {"facts": LAST_FILE, "history": "history.csv", "predictions": "predictions.csv"}
     return {key: read_result(folder / name, notebook) for key, name in names.items()} | {"folder": folder}
-
-
-def judge_on_testing(settings: Settings, model: str) -> dict:
-    """The run with the Testing folder predicted by its best model, once: afterwards only its files are read.
-
-    Raises FileNotFoundError where the model is gone, ValueError where the scans at hand are not those of the run.
-    """
-    run = read_run(settings, model)
-    if (run["predictions"]["subset"] == "test").any():
-        return run
-    facts, folder = run["facts"], run["folder"]
-    root, table, report = load_study(settings)
-    now = provenance(settings, report, table)
-    if any(now[key] != facts[key] for key in ("data", "checksums", "subsets")):
-        raise ValueError(f"'{folder.name}' was trained on other scans ({facts['checksums']}): train it again.")
-    best = BUILD_DIR / "models" / facts["checkpoints"] / "best.keras"
-    if not best.exists():
-        raise FileNotFoundError(f"The trained model of '{folder.name}' is gone: run its notebook again.")
-    test = predict(keras.saving.load_model(best), table, "test", root, settings)
-    write_table(pandas.concat([run["predictions"], test], ignore_index=True), folder / "predictions.csv")
-    return _read_folder(folder)
 
 
 def metrics_table(runs) -> pandas.DataFrame:
@@ -111,5 +102,5 @@ def metrics_table(runs) -> pandas.DataFrame:
 
 def write_all_metrics(results_dir: Path) -> None:
     """Compute metrics.csv anew from the files of every run in the folder."""
-    runs = [_read_folder(file.parent) for file in sorted(results_dir.glob("*/settings.json"))]
+    runs = [_read_folder(file.parent) for file in sorted(results_dir.glob(f"*/{LAST_FILE}"))]
     write_table(metrics_table(runs), results_dir / "metrics.csv")

@@ -22,16 +22,17 @@ def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict
     scores, recalls = with_intervals(rows), [f"recall_{label}" for label in labels]
     row = {key: facts[key] for key in ("model", "recipe", "protocol", "weights", "image_size", "seed")}
     row |= {"subset": subset, "n": len(rows), "groups": rows["group"].nunique()}
-    row |= _with_bounds(scores, ["accuracy", "macro_f1"])
+    row |= with_bounds(scores, ["accuracy", "macro_f1"])
     row["balanced_accuracy"] = numpy.nanmean(scores.loc[recalls, "value"])
     defined = len(labels) > 2 and (truth.sum(axis=0) > 0).all()
     row["auroc"] = roc_auc_score(truth, probabilities, average="macro") if defined else numpy.nan
     row["ece"] = expected_calibration_error(truth, probabilities)
     row["brier"] = ((probabilities - truth) ** 2).sum(1).mean()
-    return row | _with_bounds(scores, recalls)
+    return row | with_bounds(scores, recalls)
 
 
-def _with_bounds(scores, names):
+def with_bounds(scores: pandas.DataFrame, names: list[str]) -> dict:
+    """Some rows of ``with_intervals`` as one flat row: ``accuracy``, ``accuracy_low``, ``accuracy_high``, ..."""
     suffixes = {"value": "", "low": "_low", "high": "_high"}
     return {f"{name}{suffix}": scores.at[name, key] for name in names for key, suffix in suffixes.items()}
 
