@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
 
-from braintumor import config, evaluation, generators, models, phantoms, training
+from braintumor import config, generators, models, phantoms, training
 
 import keras
 import numpy

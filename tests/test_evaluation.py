@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 
-from braintumor import evaluation, generators, splits
+from braintumor import dataset, evaluation, generators, splits, training
 from braintumor import metrics as ours
 
 import keras
@@ -218,8 +218,8 @@ def few_scans(few_phantoms):
 
 def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, quick):
     root, table = few_scans
-    scans = table[table["subset"].isin(["validation", "test"])]
-    predictions = evaluation.predict(network, table, root, quick())
+    scans = table[table["subset"] == "test"]
+    predictions = evaluation.predict(network, table, "test", root, quick())
     pandas.testing.assert_frame_equal(predictions[scans.columns], scans)
     names = ["p_glioma", "p_meningioma", "p_no_tumor", "p_pituitary"]
     assert list(predictions.columns) == [*scans.columns, *names, "predicted"]
@@ -229,16 +229,22 @@ def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, q
     assert (predictions["predicted"] == best).all()
 
 
+def test_several_subsets_are_predicted_at_once_in_row_order(network, few_scans, quick):
+    root, table = few_scans
+    predictions = evaluation.predict(network, table, evaluation.JUDGES, root, quick())
+    assert predictions["path"].tolist() == table.loc[table["subset"] != "train", "path"].tolist()
+
+
 def test_a_network_for_other_classes_is_refused(network, few_scans, quick):
     root, table = few_scans
     with pytest.raises(ValueError, match="The model knows 4 classes, these scans have 3"):
-        evaluation.predict(network, table[table["label"] != "glioma"], root, quick())
+        evaluation.predict(network, table[table["label"] != "glioma"], "test", root, quick())
 
 
 def test_a_subset_without_scans_of_a_class_still_has_its_probability(network, few_scans, quick):
     root, table = few_scans
-    table = table[(table["subset"] == "train") | (table["subset"] == "test") & (table["label"] == "glioma")]
-    predictions = evaluation.predict(network, table, root, quick())
+    table = table[(table["subset"] != "test") | (table["label"] == "glioma")]
+    predictions = evaluation.predict(network, table, "test", root, quick())
     assert len(predictions) == 4 and "p_pituitary" in predictions
 
 
@@ -293,7 +299,7 @@ def saved(build_folder, few_scans, quick):
 
 def test_what_was_saved_is_read_again(saved):
     settings, folder, history, predictions = saved
-    run = evaluation.read_run(settings, "vgg16")
+    run = evaluation.read_run(folder)
     assert run["folder"] == folder and run["facts"]["checkpoints"] == "vgg16-run"
     pandas.testing.assert_frame_equal(run["history"], history)
     read = run["predictions"].assign(excluded_because="")  # empty cells come back as NaN
@@ -307,29 +313,12 @@ def test_a_quick_run_is_saved_apart_from_committed_results(saved, build_folder):
 
 
 @pytest.mark.parametrize("name", ["settings.json", "history.csv", "predictions.csv"])
-def test_a_missing_file_names_the_notebook_that_makes_it(saved, name):
-    settings, folder, _, _ = saved
+def test_a_missing_file_of_a_run_is_named(saved, name):
+    _, folder, _, _ = saved
     (folder / name).unlink()
-    message = f"/{name}' is missing in results/: run notebook 03_train_vgg16 with the preset 'sample' first"
+    message = f"{folder.name}/{name}' is missing in results/: run the notebook that trains it first"
     with pytest.raises(FileNotFoundError, match=message):
-        evaluation.read_run(settings, "vgg16")
-
-
-def test_a_missing_run_names_the_notebook_that_makes_it(saved):
-    with pytest.raises(FileNotFoundError, match="run notebook 04_train_resnet50 with the preset 'sample' first"):
-        evaluation.read_run(saved[0], "resnet50")
-
-
-def test_a_quick_run_that_fell_back_to_another_recipe_is_found(saved):
-    settings, folder, _, _ = saved
-    shutil.move(folder, folder.with_name("vgg16-scratch-original-32px-seed0"))
-    wanted = dataclasses.replace(settings, weights="imagenet")
-    assert evaluation.read_run(wanted, "vgg16")["folder"].name.startswith("vgg16-scratch")
-
-
-def test_no_run_is_taken_for_one_with_another_recipe(saved):
-    with pytest.raises(FileNotFoundError, match="vgg16-original-original-32px-seed0/"):
-        evaluation.read_run(dataclasses.replace(saved[0], recipe="original"), "vgg16")
+        evaluation.read_run(folder)
 
 
 def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -368,25 +357,45 @@ def test_all_metrics_are_computed_anew_from_the_files_of_the_runs(saved):
 # --- training and judging in one go ---
 
 
-def test_a_run_is_trained_and_judged_on_everything_that_may_judge(build_folder, few_scans, tiny, quick):
-    root, table = few_scans
-    run = evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)
+@pytest.fixture
+def study(build_folder, few_phantoms, quick, monkeypatch):
+    """Phantoms in place of the scans, and quick settings for them."""
+    monkeypatch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
+    return quick(epochs=1, recipe="scratch")
+
+
+def test_a_run_is_trained_and_judged_on_everything_that_may_judge(study, tiny, build_folder):
+    run = evaluation.train_and_judge(study, tiny)
     assert run["predictions"]["subset"].value_counts().to_dict() == {"test": 16, "validation": 4}
     assert len(run["history"]) == 1 and run["facts"]["model"] == tiny
     assert (build_folder / "models" / run["facts"]["checkpoints"] / "best.keras").exists()
 
 
-def test_a_run_that_is_there_is_only_read(build_folder, few_scans, tiny, quick, monkeypatch):
-    root, table = few_scans
-    first = evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)
-    monkeypatch.setattr(evaluation, "train", None)
-    again = evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)
+def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(study, tiny, build_folder, monkeypatch):
+    first = evaluation.train_and_judge(study, tiny)
+    shutil.rmtree(build_folder / "models")
+    monkeypatch.setattr(evaluation, "load_study", None)
+    again = evaluation.train_and_judge(study, tiny)
     pandas.testing.assert_frame_equal(first["predictions"], again["predictions"])
 
 
-def test_a_run_whose_files_are_not_all_there_is_made_again(build_folder, few_scans, tiny, quick):
-    root, table = few_scans
-    folder = evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)["folder"]
+def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(study, tiny, monkeypatch):
+    first = evaluation.train_and_judge(study, tiny)
+    validation = first["predictions"].query("subset == 'validation'")
+    evaluation.write_table(validation, first["folder"] / "predictions.csv")
+    monkeypatch.setattr(keras.Model, "fit", None)
+    again = evaluation.train_and_judge(study, tiny)
+    pandas.testing.assert_frame_equal(first["predictions"], again["predictions"])
+
+
+def test_a_run_whose_files_are_not_all_there_is_made_again(study, tiny):
+    folder = evaluation.train_and_judge(study, tiny)["folder"]
     (folder / "settings.json").unlink()
     (folder / "predictions.csv").unlink()
-    assert len(evaluation.train_and_judge(quick(epochs=1), tiny, root, table, REPORT)["predictions"]) == 20
+    assert len(evaluation.train_and_judge(study, tiny)["predictions"]) == 20
+
+
+def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_fell_back_to(study, tiny, monkeypatch):
+    monkeypatch.setattr(training, "imagenet_available", lambda model: False)
+    wanted = dataclasses.replace(study, weights="imagenet", recipe="transfer")
+    assert evaluation.train_and_judge(wanted, tiny)["facts"]["recipe"] == "scratch"

@@ -6,38 +6,42 @@ from importlib import metadata
 from pathlib import Path
 
 import keras
+import numpy
 import pandas
 
 from .config import Settings
 from .generators import sequences, subset_sequence
 from .metrics import metrics_row
 from .models import choose_precision
-from .training import build_for, replace_file, run_folder, run_name, train
+from .splits import load_study
+from .training import build_for, replace_file, run_folder, run_name, train, with_available_weights
 
-JUDGES = ("validation", "other_source", "test")  # subsets that are predicted
+JUDGES = ["validation", "other_source", "test"]  # subsets that never train
 LAST_FILE = "settings.json"  # of a run: where it stands, the others do
-NOTEBOOKS = {"vgg16": "03_train_vgg16", "resnet50": "04_train_resnet50"}
 
 
-def predict(model: keras.Model, table: pandas.DataFrame, root: Path, settings: Settings) -> pandas.DataFrame:
-    """The rows of ``JUDGES``, with ``p_<label>`` for every label of the table (softmax) and ``predicted`` added."""
-    labels, rows = sorted(table["label"].unique()), table[table["subset"].isin(JUDGES)]
+def predict(model: keras.Model, table: pandas.DataFrame, subset: str | list, root: Path, settings: Settings):
+    """The rows of one or more subsets; ``p_<label>`` for every label of the table (softmax) and ``predicted`` added."""
+    labels, rows = sorted(table["label"].unique()), table[numpy.isin(table["subset"], subset)]
     if model.output_shape[-1] != len(labels):
         raise ValueError(f"The model knows {model.output_shape[-1]} classes, these scans have {len(labels)}.")
-    probabilities = model.predict(subset_sequence(table, JUDGES, root, settings), verbose=0)
+    probabilities = model.predict(subset_sequence(table, subset, root, settings), verbose=0)
     columns = pandas.DataFrame(probabilities, rows.index, [f"p_{label}" for label in labels])
     return rows.join(columns).assign(predicted=[labels[best] for best in probabilities.argmax(axis=1)])
 
 
-def train_and_judge(settings: Settings, model: str, root: Path, table: pandas.DataFrame, report: dict) -> dict:
-    """A run (see ``read_run``) on the scans of ``load_study``: trained, judged and saved, or only read if it was."""
-    if not (settings.results_dir / run_name(settings, model) / LAST_FILE).exists():
+def train_and_judge(settings: Settings, model: str) -> dict:
+    """The run (see ``read_run``), trained and judged now unless that was done before: then its files are only read."""
+    settings = with_available_weights(settings, model)
+    folder = settings.results_dir / run_name(settings, model)
+    if not (folder / LAST_FILE).exists() or "test" not in set(read_run(folder)["predictions"]["subset"]):
+        root, table, report = load_study(settings)
         network, checkpoints = build_for(settings, model, table["label"].nunique()), run_folder(settings, model, table)
         history = train(network, *sequences(table, root, settings), settings, checkpoints)
-        predictions = predict(keras.saving.load_model(checkpoints / "best.keras"), table, root, settings)
+        predictions = predict(keras.saving.load_model(checkpoints / "best.keras"), table, JUDGES, root, settings)
         facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
         save_run(settings, model, facts, history, predictions)
-    return read_run(settings, model)
+    return read_run(folder)
 
 
 def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:
@@ -72,7 +76,7 @@ def read_result(file: Path, notebook: str) -> pandas.DataFrame | dict:
     """A CSV or JSON file of results; raises FileNotFoundError that names the notebook which writes it."""
     if not file.exists():
         name, place = f"{file.parent.name}/{file.name}", file.parents[1].name
-        raise FileNotFoundError(f"'{name}' is missing in {place}/: run notebook {notebook} first.")
+        raise FileNotFoundError(f"'{name}' is missing in {place}/: run {notebook} first.")
     return json.loads(file.read_text()) if file.suffix == ".json" else pandas.read_csv(file)
 
 
@@ -81,17 +85,10 @@ def save_figure(figure, file: Path) -> None:
     replace_file(file, lambda temporary: figure.savefig(temporary, format="png"))
 
 
-def read_run(settings: Settings, model: str) -> dict:
-    """A run's facts (dict), history, predictions and folder; FileNotFoundError names the notebook that is missing."""
-    folder = settings.results_dir / run_name(settings, model)
-    if settings.preset == "sample" and settings.weights == "imagenet" and not folder.exists():  # it fell back
-        folder = folder.with_name(run_name(dataclasses.replace(settings, recipe="scratch"), model))
-    return _read_folder(folder, f"{NOTEBOOKS.get(model, f'that trains {model}')} with the preset '{settings.preset}'")
-
-
-def _read_folder(folder, notebook="that trains it"):
+def read_run(folder: Path) -> dict:
+    """A run's ``facts`` (dict), ``history``, ``predictions`` and ``folder``, from what ``save_run`` wrote there."""
     names = {"facts": LAST_FILE, "history": "history.csv", "predictions": "predictions.csv"}
-    return {key: read_result(folder / name, notebook) for key, name in names.items()} | {"folder": folder}
+    return {key: read_result(folder / name, "the notebook that trains it") for key, name in names.items()} | {"folder": folder}
 
 
 def metrics_table(runs) -> pandas.DataFrame:
@@ -102,5 +99,5 @@ def metrics_table(runs) -> pandas.DataFrame:
 
 def write_all_metrics(results_dir: Path) -> None:
     """Compute metrics.csv anew from the files of every run in the folder."""
-    runs = [_read_folder(file.parent) for file in sorted(results_dir.glob(f"*/{LAST_FILE}"))]
+    runs = [read_run(file.parent) for file in sorted(results_dir.glob(f"*/{LAST_FILE}"))]
     write_table(metrics_table(runs), results_dir / "metrics.csv")

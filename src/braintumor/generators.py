@@ -159,13 +159,13 @@ def sequences(table: pandas.DataFrame, root: Path, settings: Settings) -> tuple[
     """The train sequence, augmented as the recipe says, and the validation sequence, untouched; None if it is empty."""
     recipe, held_out = recipe_named(settings.recipe), (table["subset"] == "validation").any()
     how = dict(augmentation=AUGMENTATIONS[recipe["augmentation"]], transplant=recipe["transplant"])
-    validation = subset_sequence(table, ["validation"], root, settings) if held_out else None
-    return subset_sequence(table, ["train"], root, settings, **how), validation
+    validation = subset_sequence(table, "validation", root, settings) if held_out else None
+    return subset_sequence(table, "train", root, settings, **how), validation
 
 
-def subset_sequence(table: pandas.DataFrame, subsets, root: Path, settings: Settings, augmentation=None, **how):
-    """The scans of some ``subsets`` (a list), in row order, decoded and prepared as the recipe says."""
-    labels, rows = sorted(table["label"].unique()), table[table["subset"].isin(subsets)]
+def subset_sequence(table: pandas.DataFrame, subset, root: Path, settings: Settings, augmentation=None, **how):
+    """The scans of one subset, or of a list of them, in row order, decoded and prepared as the recipe says."""
+    labels, rows = sorted(table["label"].unique()), table[numpy.isin(table["subset"], subset)]
     targets, frame = rows["label"].map(labels.index).to_numpy(), recipe_named(settings.recipe)["frame"]
     images, boxes = load_images(rows, root, settings.image_size, frame)
     return ScanSequence(images, targets, boxes, classes=len(labels), batch_size=settings.batch_size,
