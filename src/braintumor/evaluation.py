@@ -34,14 +34,14 @@ def train_and_judge(settings: Settings, model: str) -> dict:
     """The run (see ``read_run``), trained and judged now unless that was done before: then its files are only read."""
     settings = with_available_weights(settings, model)
     folder = settings.results_dir / run_name(settings, model)
-    if not (folder / LAST_FILE).exists() or "test" not in set(read_run(folder)["predictions"]["subset"]):
-        root, table, report = load_study(settings)
-        network, checkpoints = build_for(settings, model, table["label"].nunique()), run_folder(settings, model, table)
-        history = train(network, *sequences(table, root, settings), settings, checkpoints)
-        predictions = predict(keras.saving.load_model(checkpoints / "best.keras"), table, JUDGES, root, settings)
-        facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
-        save_run(settings, model, facts, history, predictions)
-    return read_run(folder)
+    if (folder / LAST_FILE).exists() and "test" in set((run := read_run(folder))["predictions"]["subset"]):
+        return run
+    root, table, report = load_study(settings)
+    network, checkpoints = build_for(settings, model, table["label"].nunique()), run_folder(settings, model, table)
+    history = train(network, *sequences(table, root, settings), settings, checkpoints)
+    predictions = predict(keras.saving.load_model(checkpoints / "best.keras"), table, JUDGES, root, settings)
+    facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
+    return read_run(save_run(settings, model, facts, history, predictions))
 
 
 def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:

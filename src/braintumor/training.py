@@ -42,8 +42,8 @@ def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
 def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
     """The classifier that the settings' recipe asks for, with untrained head."""
     shared = {name: getattr(settings, name) for name in ("image_size", "weights", "precision", "seed")}
-    network = {name: recipe_named(settings.recipe)[name] for name in NETWORK}
-    return build_classifier(model, classes=classes, **shared, **network)
+    recipe = recipe_named(settings.recipe)
+    return build_classifier(model, classes=classes, **shared, **{name: recipe[name] for name in NETWORK})
 
 
 def phases(settings: Settings, model: str) -> list[dict]:
