@@ -195,9 +195,18 @@ def test_a_scan_of_any_shape_becomes_a_square(tmp_path):
     write(tmp_path / "wide.png", numpy.full((20, 50), 90, "uint8"))
     write(tmp_path / "coloured.png", numpy.full((40, 10, 3), 200, "uint8"))
     images, boxes = generators.load_images(pandas.DataFrame({"path": ["wide.png", "coloured.png"]}), tmp_path, 16)
-    assert (images.shape, images.dtype) == ((2, 16, 16), numpy.uint8)
+    assert (images.shape, images[:].dtype) == ((2, 16, 16), numpy.uint8)
     assert images[:, 3, 3].tolist() == [90, 200]
     assert boxes.shape == (2, 4) and numpy.isnan(boxes).all()
+
+
+def test_images_in_a_file_are_those_that_were_put_there(noise):
+    images = generators.ImageFile(16)
+    for turn in range(4):
+        images.append(numpy.rot90(noise, turn))
+    numpy.testing.assert_array_equal(images[[2, 0]], [numpy.rot90(noise, 2), noise])
+    numpy.testing.assert_array_equal(images[3], numpy.rot90(noise, 3))
+    assert len(images) == len(list(images)) == 4
 
 
 def test_scans_come_in_the_order_of_the_rows(tmp_path):

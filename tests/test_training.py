@@ -226,6 +226,34 @@ def test_going_on_shows_what_was_done(finished, tiny, quick, two_sequences, caps
     assert [line[:11] for line in lines[1:]] == ["epoch  1/3 ", "epoch  2/3 ", "epoch  3/3 "]
 
 
+# --- features of a frozen backbone ---
+
+
+def test_a_head_learns_from_features_what_it_learns_from_scans(tiny, quick, two_sequences, monkeypatch, tmp_path):
+    settings = quick(epochs=3, head_epochs=3)
+    fast = run(settings, tiny, two_sequences, tmp_path / "features")[1]
+    monkeypatch.setattr(
+        training,
+        "fit_head",
+        lambda model, scans, held_out, epochs, keeper: model.fit(
+            scans, validation_data=held_out, epochs=3, shuffle=False, verbose=0, callbacks=[keeper]
+        ),
+    )
+    slow = run(settings, tiny, two_sequences, tmp_path / "scans")[1]
+    columns = ["loss", "accuracy", "val_loss", "val_accuracy"]
+    pandas.testing.assert_frame_equal(fast[columns], slow[columns], rtol=1e-4)
+
+
+def test_the_frozen_backbone_sees_each_view_once(tiny, quick, two_sequences, monkeypatch, tmp_path):
+    settings, seen = quick(epochs=7, head_epochs=7), []
+    read = generators.ScanSequence.__getitem__
+    monkeypatch.setattr(
+        generators.ScanSequence, "__getitem__", lambda self, index: seen.append(index) or read(self, index)
+    )
+    run(settings, tiny, two_sequences, tmp_path)
+    assert sorted(seen) == sorted([0, 1, 2] * (training.HEAD_VIEWS + 1))  # the validation scans once
+
+
 # --- what a run leaves ---
 
 

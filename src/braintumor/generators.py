@@ -1,6 +1,7 @@
 """How scans reach the network: decoded once, augmented in one resampling, repeatable from (seed, epoch)."""
 
 import math
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,8 +50,27 @@ def head_square(image: numpy.ndarray) -> tuple[numpy.ndarray, tuple[int, int]]:
     return numpy.uint8(numpy.clip((head - low) * (255 / max(high - low, 1)), 0, 255)), (x, y)
 
 
+class ImageFile:
+    """Square images, uint8, in a nameless file: indexed as an array (images, size, size), but not kept in memory."""
+
+    def __init__(self, size: int):
+        self.file, self.shape = tempfile.TemporaryFile(), (0, size, size)  # noqa: SIM115
+
+    def append(self, image: numpy.ndarray) -> None:
+        self.file.write(image)
+        self.shape = (self.shape[0] + 1, *self.shape[1:])
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        self.file.flush()
+        # mapped anew each time: what stays mapped counts as memory
+        return numpy.array(numpy.memmap(self.file, "uint8", "r", shape=self.shape)[rows])
+
+
 def load_images(table: pandas.DataFrame, root: Path, image_size: int, frame: str = "scan"):
-    """All scans or their heads (``head_square``), in row order: uint8 (0-255), shape (scans, size, size); their boxes.
+    """All scans or their heads (``head_square``), in row order, as an ``ImageFile`` (0-255), and their boxes.
 
     Boxes: float, shape (scans, 4): x, y, width, height of the tumour in pixels of the square, NaN where unknown.
     """
@@ -60,10 +80,14 @@ def load_images(table: pandas.DataFrame, root: Path, image_size: int, frame: str
         if frame == "head":
             image, corner = head_square(image)
         square = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
-        return square, [*corner, 0, 0], [image_size / side for side in image.shape[::-1] * 2]
+        return square, [[*corner, 0, 0], [image_size / side for side in image.shape[::-1] * 2]]
 
+    images, places = ImageFile(image_size), []
     with ThreadPoolExecutor() as pool:
-        images, corners, scales = map(numpy.array, zip(*pool.map(load, table["path"])))
+        for square, place in pool.map(load, table["path"]):
+            images.append(square)
+            places.append(place)
+    corners, scales = numpy.moveaxis(numpy.array(places), 1, 0)
     return images, (table.reindex(columns=BOX).to_numpy(float) - corners) * scales
 
 

@@ -1,6 +1,7 @@
 """How it is trained: three recipes, one loop that shows progress and goes on where it was stopped."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from .config import BUILD_DIR, NETWORK, Settings, recipe_named
 from .models import backbone_named, build_classifier, imagenet_available, set_trainable
 
 HEAD_RATE, FINE_TUNE_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
+HEAD_VIEWS = 4  # augmented views of each scan that a new head sees in turn, while its backbone is frozen
 CHECKPOINT = "epoch-{:03d}.weights.h5"
 
 
@@ -107,11 +109,44 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
         compile_phase(model, phase, settings.recipe, len(train_scans))
         if done >= phase["first"]:
             model.load_weights(folder / CHECKPOINT.format(done))
-        if done < phase["last"]:
-            keeper = EpochKeeper(folder, phase, settings.epochs, train_scans)
-            model.fit(train_scans, validation_data=validation_scans, initial_epoch=max(done, phase["first"] - 1),
-                      epochs=phase["last"], shuffle=False, verbose=0, callbacks=[keeper])  # fmt: skip
+        keeper, first = EpochKeeper(model, folder, phase, settings.epochs, train_scans), max(done, phase["first"] - 1)
+        if phase["phase"] == "head":
+            fit_head(model, train_scans, validation_scans, range(first, phase["last"]), keeper)
+        elif first < phase["last"]:
+            model.fit(train_scans, validation_data=validation_scans, initial_epoch=first, epochs=phase["last"],
+                      shuffle=False, verbose=0, callbacks=[keeper])  # fmt: skip
     return read_history(folder)
+
+
+def fit_head(model: keras.Model, train_scans, validation_scans, epochs: range, keeper) -> None:
+    """Train the head as ``fit`` would, on features that the frozen backbone computes once a view, not once an epoch.
+
+    The first ``HEAD_VIEWS`` epochs see the batches they would see in ``fit``; later ones those views in other orders.
+    """
+    pooled = model.get_layer("pooled").output
+    backbone, head = keras.Model(model.input, pooled), keras.Model(pooled, model.output)
+    head.compile(model.optimizer, model.loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
+
+    def features(scans):
+        pairs = [
+            (backbone.predict_on_batch(images), one_hot)
+            for images, one_hot in map(scans.__getitem__, range(len(scans)))
+        ]
+        return [numpy.concatenate(part) for part in zip(*pairs)]
+
+    @functools.cache
+    def view(number):
+        train_scans.epoch = number
+        return features(train_scans)
+
+    held_out = features(validation_scans) if validation_scans and epochs else None
+    for epoch in epochs:
+        inputs, one_hot = view(epoch % HEAD_VIEWS)
+        order = numpy.arange(len(inputs))
+        if epoch >= HEAD_VIEWS:
+            order = numpy.random.default_rng([train_scans.seed, epoch, 0]).permutation(order)
+        head.fit(inputs[order], one_hot[order], batch_size=train_scans.batch_size, validation_data=held_out,
+                 initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0, callbacks=[keeper])  # fmt: skip
 
 
 def read_history(folder: Path) -> pandas.DataFrame:
@@ -134,18 +169,19 @@ def replace_file(file: Path, write) -> None:
 class EpochKeeper(keras.callbacks.Callback):
     """After each epoch: a line of progress, the best model, a checkpoint, and last the history that names it."""
 
-    def __init__(self, folder, phase, epochs, train_scans):
+    def __init__(self, network, folder, phase, epochs, train_scans):
         super().__init__()
-        self.folder, self.phase, self.epochs, self.train_scans = folder, phase, epochs, train_scans
+        self.network, self.folder, self.phase, self.epochs = network, folder, phase, epochs
+        self.train_scans = train_scans
 
     def on_epoch_begin(self, epoch, logs=None):
         # order, augmentation and dropout follow (seed, epoch), so a stop in between changes nothing
         self.train_scans.epoch = epoch
-        self.model.get_layer("dropout").seed_generator.state.assign([self.train_scans.seed, epoch << 20])
+        self.network.get_layer("dropout").seed_generator.state.assign([self.train_scans.seed, epoch << 20])
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        rate = float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate))
         if not numpy.isfinite(logs["loss"]):
             when = f"in epoch {epoch + 1} at learning rate {rate:.1e}"
             raise FloatingPointError(f"The loss is {logs['loss']} {when}: lower the rate or use precision='float32'.")
@@ -155,9 +191,9 @@ class EpochKeeper(keras.callbacks.Callback):
         row |= {name: logs.get(name, numpy.nan) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
         history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
         if before.empty or not row["val_accuracy"] <= before["val_accuracy"].max():  # the last, if nothing is held out
-            network = keras.Model(self.model.inputs, self.model.outputs, name=self.model.name)  # without its optimizer
-            replace_file(self.folder / "best.keras", network.save)
-        replace_file(self.folder / CHECKPOINT.format(epoch + 1), self.model.save_weights)
+            bare = keras.Model(self.network.inputs, self.network.outputs, name=self.network.name)  # no optimizer
+            replace_file(self.folder / "best.keras", bare.save)
+        replace_file(self.folder / CHECKPOINT.format(epoch + 1), self.network.save_weights)
         replace_file(self.folder / "history.csv", lambda file: history.to_csv(file, index=False))
         (self.folder / CHECKPOINT.format(epoch)).unlink(missing_ok=True)
         print(progress_lines(history, self.epochs)[-1], flush=True)
