@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy
 import pandas
+from scipy.spatial.distance import cdist
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from .generators import head_frame, read_scan
@@ -18,7 +19,7 @@ NEAR = 24  # of 256 bits: two perceptual hashes that differ in no more are near-
 def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
     """The scan table with ``pixels`` (sha256 of size and greys), ``look`` and ``FEATURES`` (px, bytes, grey levels).
 
-    ``look``: 32-byte perceptual hash: which of the 16 x 16 lowest frequencies at 64 px exceed the median (Zauner 2010).
+    ``look``: a perceptual hash, which of the 16 x 16 lowest frequencies at 64 px exceed the median (Zauner 2010).
     """
 
     def describe(path):
@@ -27,7 +28,7 @@ def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
         low = cv2.dct(cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA).astype("float32"))[:16, :16]
         pixels = hashlib.sha256(str(image.shape).encode() + image.tobytes())
         facts = [*image.shape[::-1], (root / path).stat().st_size, image.mean(), image.std(), border]
-        return [pixels.hexdigest(), numpy.packbits(low > numpy.median(low)).tobytes(), *facts]
+        return [pixels.hexdigest(), (low > numpy.median(low)).ravel(), *facts]
 
     with ThreadPoolExecutor() as pool:
         rows = list(pool.map(describe, table["path"]))
@@ -36,10 +37,9 @@ def describe_scans(table: pandas.DataFrame, root: Path) -> pandas.DataFrame:
 
 def nearest_in_training(scans: pandas.DataFrame) -> pandas.Series:
     """In how many of the 256 bits of its look each Testing scan differs from the most similar Training scan."""
-    bits = numpy.unpackbits(numpy.frombuffer(b"".join(scans["look"]), "uint8").reshape(len(scans), -1), axis=1)
-    signs, testing = bits.astype("float32") * 2 - 1, (scans["split"] == "testing").to_numpy()
-    distance = (bits.shape[1] - signs[testing] @ signs[~testing].T) / 2
-    return pandas.Series(distance.min(axis=1).astype(int), scans.index[testing], name="bits")
+    looks, testing = numpy.stack(scans["look"]), (scans["split"] == "testing").to_numpy()
+    bits = cdist(looks[testing], looks[~testing], "cityblock").min(axis=1).astype(int)
+    return pandas.Series(bits, scans.index[testing], name="bits")
 
 
 def shortcut_probe(scans: pandas.DataFrame, seed: int) -> pandas.DataFrame:

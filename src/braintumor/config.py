@@ -1,7 +1,4 @@
-"""What exactly is being run: the settings of a study and the folders it uses.
-
-The environment has a say only by ``BRAINTUMOR_PRESET``, ``BRAINTUMOR_DATA`` (see ``dataset``) and Keras' own variables.
-"""
+"""What exactly is being run: the settings of a study and the folders it uses."""
 
 import dataclasses
 import os
@@ -13,16 +10,13 @@ DATA_DIR = ROOT / "data"  # downloads and the committed group table
 RESULTS_DIR = ROOT / "results"  # small committed facts
 BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick run makes
 
-# transfer:  the head on the frozen backbone first, then fine-tuning from a late layer on at a low rate
-# original:  what the study started from: everything trains at Adam's default rate, [0, 1] straight into the backbone
-# scratch:   random initialisation; batch-norm statistics that follow within tens of steps, not hundreds
+PLAIN = dict(batch_norm_momentum=None, zero_init=False, frame="scan", augmentation="original", transplant=0.0)
 RECIPES = {
-    "original": dict(convention="unit", batch_norm_momentum=None, zero_init=False),
-    "transfer": dict(convention="imagenet", batch_norm_momentum=None, zero_init=False),
-    "scratch": dict(convention="centred", batch_norm_momentum=0.9, zero_init=False),
+    "original": dict(convention="unit"),  # as the study began: all at Adam's default rate, [0, 1] into the backbone
+    "transfer": dict(convention="imagenet"),  # the head on the frozen backbone, then late layers too, at a low rate
+    "scratch": dict(convention="centred", batch_norm_momentum=0.9),  # random weights, statistics that follow quickly
 }
-SCANS = dict(frame="scan", augmentation="original", transplant=0.0)  # how they reach the network, without an option
-NETWORK = ("convention", "batch_norm_momentum", "zero_init")  # the rest of a recipe
+NETWORK = ("convention", "batch_norm_momentum", "zero_init")  # of a recipe; the rest is how scans reach the network
 OPTIONS = {  # written behind a recipe: scratch+head+looks
     "zero_init": ("zero_init", True),  # residual blocks start as the identity
     "head": ("frame", "head"),  # crop to the head, spread its grey levels, keep its aspect
@@ -32,11 +26,11 @@ OPTIONS = {  # written behind a recipe: scratch+head+looks
 
 
 def recipe_named(name: str) -> dict:
-    """What a recipe and its options make of network and ``SCANS``; ValueError for a part that is not there."""
+    """What a recipe and its options make of ``PLAIN``; ValueError for a part that is not there."""
     base, *options = name.split("+")
     if base not in RECIPES or not set(options) <= set(OPTIONS):
         raise ValueError(f"There is no recipe '{name}'; choose one of: {', '.join(RECIPES)}, +{', +'.join(OPTIONS)}.")
-    return RECIPES[base] | SCANS | dict(OPTIONS[option] for option in options)
+    return PLAIN | RECIPES[base] | dict(OPTIONS[option] for option in options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +58,7 @@ class Settings:
 _CPU = dict(protocol="patient", recipe="transfer", weights="imagenet", image_size=128, batch_size=32,
             head_epochs=5, epochs=20, max_scans=None, precision="auto")  # fmt: skip
 PRESETS = {
-    # minutes on any laptop: a few scans or phantoms, to see everything run
-    "sample": _CPU | dict(image_size=48, batch_size=16, head_epochs=2, epochs=8, max_scans=400),
+    "sample": _CPU | dict(image_size=48, batch_size=16, head_epochs=2, epochs=8, max_scans=400),  # runs in minutes
     "cpu": _CPU,  # all scans on a laptop without a GPU
     "cpu-scratch": _CPU | dict(recipe="scratch", weights="random", head_epochs=0),  # nothing to download but the scans
     "full": _CPU | dict(image_size=224),  # all scans at the original's size, on a GPU

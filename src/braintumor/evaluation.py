@@ -88,8 +88,8 @@ def save_figure(figure, file: Path) -> None:
 def read_run(folder: Path) -> dict:
     """A run's ``facts`` (dict), ``history``, ``predictions`` and ``folder``, from what ``save_run`` wrote there."""
     names = {"facts": LAST_FILE, "history": "history.csv", "predictions": "predictions.csv"}
-    run = {key: read_result(folder / name, "the notebook that trains it") for key, name in names.items()}
-    return run | {"folder": folder}
+    files = {key: read_result(folder / name, "the notebook that trains it") for key, name in names.items()}
+    return {"folder": folder, **files}
 
 
 def metrics_table(runs) -> pandas.DataFrame:

@@ -80,10 +80,10 @@ def image_grid(images, captions, *, title, columns, note, footnote="", boxes=())
     rows, lines = max(1, -(-len(images) // columns)), 1 + "".join(captions[:1]).count("\n")
     height = rows * (WIDTH / columns + 0.2 * lines)
     figure, panels = base_figure(title, note, height, rows, columns, footnote, layout="compressed", subplot_kw=BLANK)
-    for axes, image, caption in zip(panels, images, captions, strict=False):
+    boxes = boxes if len(boxes) else numpy.full((len(images), 4), numpy.nan)
+    for axes, image, caption, (x, y, *size) in zip(panels, images, captions, boxes):
         axes.imshow(numpy.squeeze(image), cmap="gray", vmin=0, vmax=255 if image.dtype == numpy.uint8 else 1)
         axes.set_title(caption, size=SMALL)
-    for axes, (x, y, *size) in zip(panels, boxes, strict=False):
         if numpy.isfinite(x):
             axes.add_patch(Rectangle((x, y), *size, fill=False, color=BOX, linewidth=1.5))
     return figure

@@ -54,8 +54,8 @@ def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.
         for _, scans in table[~testing].groupby("label"):
             table.loc[scans.index[: len(scans) // FOLDS], "subset"] = "validation"
         return table
-    also_in_testing = ~testing & table["group"].isin(table.loc[testing, "group"])
-    table.loc[also_in_testing, "excluded_because"] = "group occurs in Testing"
+    in_testing = table["group"].isin(table.loc[testing, "group"])
+    table.loc[in_testing & ~testing, "excluded_because"] = "group occurs in Testing"
     table.loc[table["label_conflict"], "excluded_because"] = "label conflict"
     table.loc[table["excluded_because"] != "", "subset"] = "excluded"
     if protocol != "testing":
@@ -73,10 +73,8 @@ def _folds(table, seed):
     training = table[table["subset"] == "train"]
     groups = training.groupby("label")["group"].nunique().reindex(table["label"].unique(), fill_value=0)
     if groups.min() < FOLDS:
-        raise ValueError(
-            f"Class '{groups.idxmin()}' has {groups.min()} groups to train on, and keeping groups apart "
-            f"needs at least {FOLDS}: add scans of this class or use the protocol 'original'."
-        )
+        few = f"Class '{groups.idxmin()}' has {groups.min()} groups to train on, and keeping groups apart needs"
+        raise ValueError(f"{few} at least {FOLDS}: add scans of this class or use the protocol 'original'.")
     splitter = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=seed)
     return [training.index[rows] for _, rows in splitter.split(training, training["label"], training["group"])]
 
