@@ -46,16 +46,13 @@ def train_and_judge(settings: Settings, model: str) -> dict:
 
 def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:
     """What a result rests on: data (report of ``dataset.verify``), ``more``, settings, counts, versions; no paths."""
-    backend = keras.backend.backend()
     facts = {"data": data["name"], "checksums": f"{data['status']} {data['verified']}/{data['expected']}"}
     facts |= more | dataclasses.asdict(settings)
     facts |= {"weights": Path(settings.weights).name, "precision": choose_precision(settings.precision)}
-    return facts | {
-        "subsets": table["subset"].value_counts().sort_index().to_dict(),
-        "excluded": table.loc[table["subset"] == "excluded", "excluded_because"].value_counts().to_dict(),
-        "backend": backend,
-        "versions": {name: metadata.version(name) for name in ("keras", backend, "numpy")},
-    }
+    facts["subsets"] = table["subset"].value_counts().sort_index().to_dict()
+    facts["excluded"] = table.loc[table["subset"] == "excluded", "excluded_because"].value_counts().to_dict()
+    facts["backend"] = keras.backend.backend()
+    return facts | {"versions": {name: metadata.version(name) for name in ("keras", facts["backend"], "numpy")}}
 
 
 def save_run(settings: Settings, model: str, facts: dict, history: pandas.DataFrame, predictions: pandas.DataFrame):
