@@ -57,7 +57,7 @@ class ImageFile:
         self.file, self.shape = tempfile.TemporaryFile(), (0, size, size)  # noqa: SIM115
 
     def append(self, image: numpy.ndarray) -> None:
-        self.file.write(image)
+        self.file.write(image.tobytes())
         self.shape = (self.shape[0] + 1, *self.shape[1:])
 
     def __len__(self):
