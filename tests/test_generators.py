@@ -292,50 +292,11 @@ def test_a_grey_scale_is_a_lookup_table_and_changes_from_scan_to_scan():
     assert len({scale.tobytes() for scale in scales}) == 50
 
 
-def transplanting(share):
-    """Dark scans with a bright tumour (class 0), their box known, and grey ones without (class 1)."""
-    images = numpy.full((8, 32, 32), 100, "uint8")
-    images[:4] = 20
-    images[:4, 12:20, 12:20] = 250
-    boxes = numpy.full((8, 4), numpy.nan)
-    boxes[:4] = 12, 12, 8, 8
-    return ScanSequence(images, [0] * 4 + [1] * 4, boxes, classes=2, batch_size=8, augmentation=STILL, seed=0,
-                        transplant=share)  # fmt: skip
-
-
-def test_a_transplanted_tumour_brings_its_label_and_a_hidden_one_loses_it():
-    images, one_hot = transplanting(1.0)[0]
-    bright, tumour = images[:, 16, 16, 0] > 0.9, one_hot[:, 0] == 1
-    assert bright.tolist() == tumour.tolist() and tumour.sum() == 4
-    surroundings = images[:, 2, 2, 0]
-    assert (surroundings[tumour] > 0.3).all() and (surroundings[~tumour] < 0.1).all()  # all changed places
-
-
-def test_without_boxes_nothing_is_transplanted():
-    images, labels = grey_scans(4), [0, 1, 0, 1]
-    for boxes in (None, numpy.full((4, 4), numpy.nan)):
-        sequence = ScanSequence(images, labels, boxes, classes=2, batch_size=4, augmentation=STILL, seed=0,
-                                transplant=1.0)  # fmt: skip
-        scans, one_hot = sequence[0]
-        assert (one_hot.argmax(axis=1) == numpy.array(labels)[numbers(scans)]).all()
-
-
-def test_a_share_of_the_tumours_is_hidden_and_twice_that_of_the_others_get_one():
-    hidden = pasted = 0
-    sequence = transplanting(0.2)
-    for sequence.epoch in range(100):
-        images, _ = sequence[0]
-        dark, bright = images[:, 2, 2, 0] < 0.1, images[:, 16, 16, 0] > 0.9
-        hidden, pasted = hidden + (dark & ~bright).sum(), pasted + (~dark & bright).sum()
-    assert 50 < hidden < 110 and 120 < pasted < 200  # of 400 each: a fifth, and two
-
-
 def test_the_options_of_a_recipe_reach_the_sequences(few_phantoms, quick):
     root, table = few_phantoms
     table = splits.assign_subsets(table, "original", 0)
-    train, validation = generators.sequences(table, root, quick(recipe="scratch+head+looks+transplant", image_size=16))
-    assert (train.augmentation, train.transplant) == (AUGMENTATIONS["looks"], 0.2)
-    assert (validation.augmentation, validation.transplant) == (None, 0.0)
+    train, validation = generators.sequences(table, root, quick(recipe="scratch+head+looks", image_size=16))
+    assert (train.augmentation, validation.augmentation) == (AUGMENTATIONS["looks"], None)
     rows = table[table["subset"] == "validation"]
     expected = generators.load_images(rows, root, 16, "head")[0]
     numpy.testing.assert_array_equal(validation.images, expected)

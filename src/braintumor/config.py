@@ -10,7 +10,7 @@ DATA_DIR = ROOT / "data"  # downloads and the committed group table
 RESULTS_DIR = ROOT / "results"  # small committed facts
 BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick run makes
 
-PLAIN = dict(batch_norm_momentum=None, zero_init=False, frame="scan", augmentation="original", transplant=0.0)
+PLAIN = dict(batch_norm_momentum=None, zero_init=False, frame="scan", augmentation="original")
 RECIPES = {
     "original": dict(convention="unit"),  # as the study began: all at Adam's default rate, [0, 1] into the backbone
     "transfer": dict(convention="imagenet"),  # the head on the frozen backbone, then late layers too, at a low rate
@@ -21,7 +21,6 @@ OPTIONS = {  # written behind a recipe: scratch+head+looks
     "zero_init": ("zero_init", True),  # residual blocks start as the identity
     "head": ("frame", "head"),  # crop to the head, spread its grey levels, keep its aspect
     "looks": ("augmentation", "looks"),  # zoom, stretch, other grey scales, blur and noise as well
-    "transplant": ("transplant", 0.2),  # so many tumours are hidden, twice as many scans without one get one
 }
 
 

@@ -127,31 +127,18 @@ def augment(image: numpy.ndarray, generator: numpy.random.Generator, *, grey=0.0
     return image.astype("uint8")
 
 
-def transplant(image: numpy.ndarray, donor: numpy.ndarray, box, generator: numpy.random.Generator) -> numpy.ndarray:
-    """``image`` with a soft-edged ellipse around ``box`` (x, y, width, height in px) taken from ``donor``."""
-    x, y, *radii = *(box[:2] + box[2:] / 2), *(box[2:] * generator.uniform(0.65, 0.9))
-    down, right = numpy.indices(image.shape)
-    share = numpy.clip((1.15 - numpy.hypot((right - x) / radii[0], (down - y) / radii[1])) / 0.25, 0, 1)
-    return numpy.uint8(image + share * (donor.astype(float) - image))
-
-
 class ScanSequence(keras.utils.PyDataset):
     """Batches ``(images, one_hot)``: float32 in [0, 1], shape (batch, size, size, 1), and float32 (batch, classes).
 
     ``labels`` are class indices, shape (scans,). With an ``augmentation`` (see ``AUGMENTATIONS``) each epoch has an
     order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in order.
-    ``transplant``: this share of the tumours, found by their boxes (see ``load_images``), is hidden, which leaves scans
-    without; twice this share of those get one, with its label (copy-paste: arXiv:2012.07177; CutMix: 1905.04899).
     """
 
-    def __init__(self, images, labels, boxes=None, *, classes, batch_size, augmentation, seed, transplant=0.0):
+    def __init__(self, images, labels, *, classes, batch_size, augmentation, seed):
         super().__init__(workers=1, max_queue_size=4)
         self.images, self.labels, self.one_hot = images, numpy.asarray(labels), numpy.eye(classes, dtype="float32")
-        self.batch_size, self.augmentation, self.boxes = batch_size, augmentation, boxes
+        self.batch_size, self.augmentation = batch_size, augmentation
         self.seed, self.epoch = seed, 0  # training sets the epoch
-        self.boxed = numpy.zeros(len(images), bool) if boxes is None else numpy.isfinite(boxes[:, 0])
-        self.healthy = ~numpy.isin(self.labels, self.labels[self.boxed])  # no tumour of such a class has a box
-        self.transplant = transplant if self.boxed.any() and self.healthy.any() else 0.0
 
     def __len__(self):
         return math.ceil(len(self.images) / self.batch_size)
@@ -161,36 +148,24 @@ class ScanSequence(keras.utils.PyDataset):
         if self.augmentation is not None:
             rows = numpy.random.default_rng([self.seed, self.epoch, 0]).permutation(rows)
         rows = rows[index * self.batch_size : (index + 1) * self.batch_size]
-        images, labels = self.images[rows], self.labels[rows]
+        images = self.images[rows]
         if self.augmentation is not None:
             generator = numpy.random.default_rng([self.seed, self.epoch, 1 + index])
-            if self.transplant:
-                images, labels = zip(*(self._transplanted(row, generator) for row in rows))
             images = numpy.stack([augment(image, generator, **self.augmentation) for image in images])
-        return images[..., None].astype("float32") / 255, self.one_hot[list(labels)]
-
-    def _transplanted(self, row, generator):
-        """A scan and its label, at times with a tumour from, or hidden by, another scan."""
-        healthy = self.healthy[row]
-        if generator.random() >= self.transplant * (1 + healthy) or not (healthy or self.boxed[row]):
-            return self.images[row], self.labels[row]
-        donor = generator.choice(numpy.flatnonzero(self.boxed if healthy else self.healthy))
-        box = self.boxes[donor if healthy else row]
-        return transplant(self.images[row], self.images[donor], box, generator), self.labels[donor]
+        return images[..., None].astype("float32") / 255, self.one_hot[self.labels[rows]]
 
 
 def sequences(table: pandas.DataFrame, root: Path, settings: Settings) -> tuple[ScanSequence, ScanSequence]:
     """The train sequence, augmented as the recipe says, and the validation sequence, untouched; None if it is empty."""
-    recipe, held_out = recipe_named(settings.recipe), (table["subset"] == "validation").any()
-    how = dict(augmentation=AUGMENTATIONS[recipe["augmentation"]], transplant=recipe["transplant"])
+    augmentation, held_out = recipe_named(settings.recipe)["augmentation"], (table["subset"] == "validation").any()
     validation = subset_sequence(table, "validation", root, settings) if held_out else None
-    return subset_sequence(table, "train", root, settings, **how), validation
+    return subset_sequence(table, "train", root, settings, AUGMENTATIONS[augmentation]), validation
 
 
-def subset_sequence(table: pandas.DataFrame, subset, root: Path, settings: Settings, augmentation=None, **how):
+def subset_sequence(table: pandas.DataFrame, subset, root: Path, settings: Settings, augmentation=None):
     """The scans of one subset, or of a list of them, in row order, decoded and prepared as the recipe says."""
     labels, rows = sorted(table["label"].unique()), table[numpy.isin(table["subset"], subset)]
     targets, frame = rows["label"].map(labels.index).to_numpy(), recipe_named(settings.recipe)["frame"]
-    images, boxes = load_images(rows, root, settings.image_size, frame)
-    return ScanSequence(images, targets, boxes, classes=len(labels), batch_size=settings.batch_size,
-                        augmentation=augmentation, seed=settings.seed, **how)  # fmt: skip
+    images, _ = load_images(rows, root, settings.image_size, frame)
+    return ScanSequence(images, targets, classes=len(labels), batch_size=settings.batch_size,
+                        augmentation=augmentation, seed=settings.seed)  # fmt: skip
