@@ -16,7 +16,6 @@ RECIPES = {
     "transfer": dict(convention="imagenet"),  # the head on the frozen backbone, then late layers too, at a low rate
     "scratch": dict(convention="centred", batch_norm_momentum=0.9),  # random weights, statistics that follow quickly
 }
-NETWORK = ("convention", "batch_norm_momentum", "zero_init")  # of a recipe; the rest is how scans reach the network
 OPTIONS = {  # written behind a recipe: scratch+head+looks
     "zero_init": ("zero_init", True),  # residual blocks start as the identity
     "head": ("frame", "head"),  # crop to the head, spread its grey levels, keep its aspect

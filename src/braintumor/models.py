@@ -41,13 +41,14 @@ def backbone_named(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def build_classifier(name: str, *, image_size: int, classes: int, weights: str, convention: str,
-                     batch_norm_momentum: float | None, precision: str, seed: int, zero_init=False):  # fmt: skip
+def build_classifier(name: str, *, image_size: int, classes: int, weights: str, precision: str, seed: int,
+                     convention: str, batch_norm_momentum: float | None, zero_init=False, **_):  # fmt: skip
     """A model from scans, float32 in [0, 1], shape (batch, size, size, 1), to probabilities (batch, classes).
 
     ``weights``, ``precision``: see ``Settings``; ``batch_norm_momentum``: None leaves 0.99; ``convention``: imagenet
     (the backbone's own scaling), unit ([0, 1], as the original did) or centred (about zero mean, unit variance).
     ``zero_init``: with random weights, the last batch norm of a residual block starts at 0 (arXiv:1706.02677, 5.1).
+    What else a recipe or settings hold may be given too, and makes no difference here.
     """
     keras.utils.set_random_seed(seed)
     backbone, before = backbone_named(name), keras.config.dtype_policy()

@@ -12,7 +12,7 @@ import keras
 import numpy
 import pandas
 
-from .config import BUILD_DIR, NETWORK, Settings, recipe_named
+from .config import BUILD_DIR, Settings, recipe_named
 from .models import backbone_named, build_classifier, imagenet_available, set_trainable
 
 HEAD_RATE, FINE_TUNE_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
@@ -43,9 +43,7 @@ def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
 
 def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
     """The classifier that the settings' recipe asks for, with untrained head."""
-    shared = {name: getattr(settings, name) for name in ("image_size", "weights", "precision", "seed")}
-    recipe = recipe_named(settings.recipe)
-    return build_classifier(model, classes=classes, **shared, **{name: recipe[name] for name in NETWORK})
+    return build_classifier(model, classes=classes, **dataclasses.asdict(settings), **recipe_named(settings.recipe))
 
 
 def phases(settings: Settings, model: str) -> list[dict]:
