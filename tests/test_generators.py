@@ -201,9 +201,7 @@ def test_a_scan_of_any_shape_becomes_a_square(tmp_path):
 
 
 def test_images_in_a_file_are_those_that_were_put_there(noise):
-    images = generators.ImageFile(16)
-    for turn in range(4):
-        images.append(numpy.rot90(noise, turn))
+    images = generators.ImageFile((numpy.rot90(noise, turn) for turn in range(4)), 16)
     numpy.testing.assert_array_equal(images[[2, 0]], [numpy.rot90(noise, 2), noise])
     numpy.testing.assert_array_equal(images[3], numpy.rot90(noise, 3))
     assert len(images) == len(list(images)) == 4

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +14,7 @@ import pandas
 from .config import Settings, recipe_named
 from .dataset import BOX
 
-# the original's: degrees, share of the width or height, mirrored left to right or not; `looks` has the zoom's largest
-# logarithm as well, and the shares of scans that get another grey scale, blur or noise
+# degrees, share of the side, mirrored or not, largest logarithm of the zoom; shares of scans that get other looks
 AUGMENTATIONS = {
     "original": {"rotation": 20.0, "shift": 0.2, "flip": True},
     "looks": {"rotation": 25.0, "shift": 0.12, "flip": True, "zoom": 0.3, "grey": 0.5, "blur": 0.2, "noise": 0.2},
@@ -33,10 +33,8 @@ def head_frame(image: numpy.ndarray) -> tuple[int, int, int, int]:
     """x, y, width, height (px) around the rows and columns with more than 2 % of bright pixels; all if none has."""
     low, high = numpy.percentile(image, (1, 99))
     bright = image > low + 0.1 * (high - low)
-    rows, columns = (numpy.flatnonzero(bright.mean(axis=axis) > 0.02) for axis in (1, 0))
-    if not (len(rows) and len(columns)):
-        return 0, 0, *image.shape[::-1]
-    return columns[0], rows[0], numpy.ptp(columns) + 1, numpy.ptp(rows) + 1
+    head = numpy.outer(bright.mean(axis=1) > 0.02, bright.mean(axis=0) > 0.02)
+    return cv2.boundingRect(numpy.uint8(head)) if head.any() else (0, 0, *image.shape[::-1])
 
 
 def head_square(image: numpy.ndarray) -> tuple[numpy.ndarray, tuple[int, int]]:
@@ -44,8 +42,7 @@ def head_square(image: numpy.ndarray) -> tuple[numpy.ndarray, tuple[int, int]]:
     x, y, width, height = head_frame(image)
     side = max(width, height)
     x, y = x - (side - width) // 2, y - (side - height) // 2
-    padded = cv2.copyMakeBorder(image, side, side, side, side, cv2.BORDER_CONSTANT)
-    head = padded[side + y : 2 * side + y, side + x : 2 * side + x]
+    head = cv2.warpAffine(image, numpy.float32([[1, 0, -x], [0, 1, -y]]), (side, side))  # black where the scan ends
     low, high = numpy.percentile(head, (1, 99))
     return numpy.uint8(numpy.clip((head - low) * (255 / max(high - low, 1)), 0, 255)), (x, y)
 
@@ -53,19 +50,16 @@ def head_square(image: numpy.ndarray) -> tuple[numpy.ndarray, tuple[int, int]]:
 class ImageFile:
     """Square images, uint8, in a nameless file: indexed as an array (images, size, size), but not kept in memory."""
 
-    def __init__(self, size: int):
-        self.file, self.shape = tempfile.TemporaryFile(), (0, size, size)  # noqa: SIM115
-
-    def append(self, image: numpy.ndarray) -> None:
-        self.file.write(image.tobytes())
-        self.shape = (self.shape[0] + 1, *self.shape[1:])
+    def __init__(self, images: Iterable, size: int):
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.file.writelines(image.tobytes() for image in images)
+        self.file.flush()
+        self.shape = (self.file.tell() // size**2, size, size)
 
     def __len__(self):
         return self.shape[0]
 
-    def __getitem__(self, rows):
-        self.file.flush()
-        # mapped anew each time: what stays mapped counts as memory
+    def __getitem__(self, rows):  # mapped anew each time: what stays mapped counts as memory
         return numpy.array(numpy.memmap(self.file, "uint8", "r", shape=self.shape)[rows])
 
 
@@ -75,20 +69,17 @@ def load_images(table: pandas.DataFrame, root: Path, image_size: int, frame: str
     Boxes: float, shape (scans, 4): x, y, width, height of the tumour in pixels of the square, NaN where unknown.
     """
 
-    def load(path):
-        image, corner = read_scan(root / path), (0, 0)
+    def load(path, box):
+        image = read_scan(root / path)
         if frame == "head":
             image, corner = head_square(image)
-        square = cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
-        return square, [[*corner, 0, 0], [image_size / side for side in image.shape[::-1] * 2]]
+            box[:2] -= corner
+        box *= [image_size / side for side in image.shape[::-1] * 2]
+        return cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
 
-    images, places = ImageFile(image_size), []
+    boxes = table.reindex(columns=BOX).to_numpy(float, copy=True)
     with ThreadPoolExecutor() as pool:
-        for square, place in pool.map(load, table["path"]):
-            images.append(square)
-            places.append(place)
-    corners, scales = numpy.moveaxis(numpy.array(places), 1, 0)
-    return images, (table.reindex(columns=BOX).to_numpy(float) - corners) * scales
+        return ImageFile(pool.map(load, table["path"], boxes), image_size), boxes
 
 
 def random_affine(generator: numpy.random.Generator, size: int, *, rotation: float, shift: float, flip: bool, zoom=0.0):
