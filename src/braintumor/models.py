@@ -76,12 +76,10 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
 def set_trainable(model: keras.Model, phase: str) -> None:
     """``head``: it alone changes; ``fine_tune``: late layers too, but no batch norm; ``all``: all, batch norm too."""
     base = model.get_layer("backbone")
-    base.trainable = False  # TensorFlow's Keras ignores an unchanged value, and layers would stay frozen
-    base.trainable = phase != "head"
-    if phase == "fine_tune":
-        early = base.layers[: base.layers.index(base.get_layer(backbone_named(model.name).fine_tune_from))]
-        for layer in early + batch_norms(base):
-            layer.trainable = False
+    early = base.layers[: base.layers.index(base.get_layer(backbone_named(model.name).fine_tune_from))]
+    frozen = {"head": base.layers, "fine_tune": early + batch_norms(base), "all": []}[phase]
+    for layer in base.layers:
+        layer.trainable = layer not in frozen
 
 
 def batch_norms(network: keras.Model) -> list:
@@ -92,8 +90,8 @@ def batch_norms(network: keras.Model) -> list:
 def fuse_batch_norms(network: keras.Model) -> None:
     """Let the batch norms of a network use TensorFlow's fused kernel on a processor; elsewhere nothing changes.
 
-    The same formula in one pass over the features and in their own precision, where Keras makes a dozen in float32: a
-    ResNet50 trains half as fast again. The layers stay those of Keras, so a saved file needs nothing from here.
+    One pass over the features in their own precision, where Keras makes a dozen in float32: a ResNet50 trains half as
+    fast again. The layers stay those of Keras, so a saved file needs nothing from here.
     """
     if keras.backend.backend() == "tensorflow" and not _on_gpu():
         for layer in batch_norms(network):
@@ -125,11 +123,9 @@ def choose_precision(precision: str) -> str:
     """``auto`` as the fastest Keras dtype policy that the hardware computes natively; others as they are."""
     if precision != "auto":
         return precision
-    if _on_gpu():
-        return "mixed_float16"
     processor = Path("/proc/cpuinfo")
     bfloat16 = processor.exists() and re.search("avx512_bf16|amx_bf16", processor.read_text())
-    return "mixed_bfloat16" if bfloat16 else "float32"
+    return "mixed_float16" if _on_gpu() else "mixed_bfloat16" if bfloat16 else "float32"
 
 
 def _on_gpu():
