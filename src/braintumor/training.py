@@ -57,16 +57,6 @@ def phases(settings: Settings, model: str) -> list[dict]:
     return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rate)]
 
 
-class RateTable(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate of each step, looked up: AdamW asks once a variable, which makes a formula slow to compile."""
-
-    def __init__(self, rates):
-        self.rates = keras.ops.convert_to_tensor(rates, "float32")
-
-    def __call__(self, step):
-        return keras.ops.take(self.rates, step)
-
-
 def learning_rates(phase: dict, recipe: str, steps: int) -> numpy.ndarray:
     """The rate of each step of a phase, and after its last; ``steps`` are those of an epoch.
 
@@ -84,10 +74,12 @@ def learning_rates(phase: dict, recipe: str, steps: int) -> numpy.ndarray:
 def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> None:
     """Set what trains, and how fast; ``scratch`` with decoupled weight decay (arXiv:1711.05101)."""
     set_trainable(model, phase["phase"])
-    rates = RateTable(learning_rates(phase, recipe, steps))
-    optimizer = keras.optimizers.Adam(rates)
+    kind = keras.optimizers.Adam
     if recipe.startswith("scratch"):
-        optimizer = keras.optimizers.AdamW(rates, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
+        kind = functools.partial(keras.optimizers.AdamW, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
+    # looked up in a table: AdamW asks once a variable, which makes a formula slow to compile
+    rates = keras.ops.convert_to_tensor(learning_rates(phase, recipe, steps), "float32")
+    optimizer = kind(lambda: keras.ops.take(rates, optimizer.iterations))
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")  # made here: made by fit, TensorFlow traces twice
     model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=[accuracy])
     optimizer.build(model.trainable_variables)  # a checkpoint can only fill an optimizer that is built
@@ -125,21 +117,16 @@ def fit_head(model: keras.Model, train_scans, validation_scans, epochs: range, k
     backbone, head = keras.Model(model.input, pooled), keras.Model(pooled, model.output)
     head.compile(model.optimizer, model.loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
 
-    def features(scans):
-        pairs = [
-            (backbone.predict_on_batch(images), one_hot)
-            for images, one_hot in map(scans.__getitem__, range(len(scans)))
-        ]
+    @functools.cache
+    def features(scans, view):
+        scans.epoch = view
+        batches = map(scans.__getitem__, range(len(scans)))
+        pairs = [(backbone.predict_on_batch(images), one_hot) for images, one_hot in batches]
         return [numpy.concatenate(part) for part in zip(*pairs)]
 
-    @functools.cache
-    def view(number):
-        train_scans.epoch = number
-        return features(train_scans)
-
-    held_out = features(validation_scans) if validation_scans and epochs else None
     for epoch in epochs:
-        inputs, one_hot = view(epoch % HEAD_VIEWS)
+        inputs, one_hot = features(train_scans, epoch % HEAD_VIEWS)
+        held_out = features(validation_scans, 0) if validation_scans else None
         order = numpy.arange(len(inputs))
         if epoch >= HEAD_VIEWS:
             order = numpy.random.default_rng([train_scans.seed, epoch, 0]).permutation(order)
