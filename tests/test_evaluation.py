@@ -223,7 +223,7 @@ def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, q
     pandas.testing.assert_frame_equal(predictions[scans.columns], scans)
     names = ["p_glioma", "p_meningioma", "p_no_tumor", "p_pituitary"]
     assert list(predictions.columns) == [*scans.columns, *names, "predicted"]
-    brightness = generators.load_images(scans, root, 32)[0].mean(axis=(1, 2)) / 255
+    brightness = generators.load_images(scans, root, 32)[0][:].mean(axis=(1, 2)) / 255
     numpy.testing.assert_allclose(predictions["p_glioma"], brightness, rtol=1e-5)
     best = predictions[names].idxmax(axis=1).str.removeprefix("p_")
     assert (predictions["predicted"] == best).all()
