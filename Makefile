@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # networks allocate and free large arrays all the time: in large pages that takes a fifth less of the whole time
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 .DELETE_ON_ERROR:
-.PHONY: help run results test test-all lint clean
+.PHONY: help run results bench test test-all lint clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ run: .venv/ready  ## notebooks 01 to 05 on a small part of the scans (or on phan
 
 results: .venv/ready  ## the whole study on all scans, into notebooks/ and results/ (PRESET=cpu-scratch, cpu or full)
 	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),cpu-scratch) --into notebooks
+	@$(BIN)/python tools/update_readme.py
+
+bench: .venv/ready-bench  ## speed against other ways to do the same, in 20 minutes (installs PyTorch and OpenVINO, 5 GB)
+	@$(BIN)/python tools/bench.py
 	@$(BIN)/python tools/update_readme.py
 
 test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, most notebooks on phantoms, coverage
@@ -40,6 +44,10 @@ clean:  ## remove everything that runs made (never data/ or results/)
 	  || { echo "Python's venv module is needed: sudo apt install python3-venv"; exit 1; }
 	@echo "installing the requirements into .venv (once, up to 3 minutes) ..."
 	@$(call install,-r requirements.txt -e .)
+	@touch $@
+
+.venv/ready-bench: .venv/ready
+	@$(call install,-e '.[bench]')
 	@touch $@
 
 .venv/ready-dev: .venv/ready

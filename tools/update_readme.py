@@ -6,6 +6,7 @@ from pathlib import Path
 from braintumor import config
 from braintumor.metrics import bootstrap, interval
 
+import bench
 import pandas
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,6 +93,7 @@ def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
         f"pixel. A small ResNet50 that trains with them gets {testing['original']} of Testing right, one that trains "
         f"without them {testing['testing']}; of scans new to both, {new['original']} and {new['testing']}.",
         way_out(results),
+        speed(results),
         f"- Temperature scaling fitted on validation leaves a calibration error of {errors} on Testing: the models do "
         f"not know when they are lost.",
         f"- A split by file name, as the original used it, leaks: of {facts['original_validation_known']} validation "
@@ -115,6 +117,33 @@ def way_out(results: Path) -> str:
         f"{found[best]} (AUROC {there[best]}), but after as many epochs is right in {validation[best]} of the "
         f"validation scans instead of {validation['scratch']}."
     )
+
+
+def speed(results: Path) -> str:
+    """What the benchmark says in a sentence."""
+    ratio = pandas.read_csv(results / "benchmark.csv").set_index("name")["ratio"]
+    facts = json.loads((results / "benchmark.json").read_text())
+    return (
+        f"- On {facts['cores']} cores, scans become two trained models {ratio['study']:.0f} times as fast as with the "
+        f"original recipe; all layers of VGG16 train {ratio['train_vgg16_whole']:.1f} times, of ResNet50 "
+        f"{ratio['train_resnet50_whole']:.1f} times as fast. All ratios: [speed](docs/speed.md)."
+    )
+
+
+def speed_section(results: Path) -> str:
+    """Markdown for the speed page: every ratio, its target, and the machine."""
+    facts = json.loads((results / "benchmark.json").read_text())
+    rows = []
+    for row in pandas.read_csv(results / "benchmark.csv").itertuples():
+        text, target = bench.ROWS[row.name]
+        goal = "–" if target is None else f"{target:.2f}, {'reached' if row.ratio >= target else '**missed**'}"
+        numbers = f"{row.ours:,.3g} / {row.reference:,.3g} {row.unit}"
+        rows.append({"ours / the other": text, "measured": numbers, "ratio": f"{row.ratio:.2f}", "target": goal})
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    machine = (
+        f"{facts['processor']}, {facts['cores']} cores ({', '.join(facts['flags'])}); {versions}; {facts['data']}."
+    )
+    return "\n".join([*markdown(rows), "", machine])
 
 
 def difference(pair: pandas.Series) -> str:
@@ -225,6 +254,7 @@ def sections(root: Path) -> dict[Path, str]:
     results, data = root / "results", root / "data"
     return {
         root / "README.md": results_section(results, data / "original_history.csv"),
+        root / "docs" / "speed.md": speed_section(results),
         root / "docs" / "model_card.md": card_section(results, pandas.read_csv(data / "image_groups.csv")),
     }
 

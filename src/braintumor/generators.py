@@ -126,7 +126,7 @@ class ScanSequence(keras.utils.PyDataset):
     """
 
     def __init__(self, images, labels, *, classes, batch_size, augmentation, seed):
-        super().__init__(workers=1, max_queue_size=4)
+        super().__init__(workers=2, max_queue_size=4)
         self.images, self.labels, self.one_hot = images, numpy.asarray(labels), numpy.eye(classes, dtype="float32")
         self.batch_size, self.augmentation = batch_size, augmentation
         self.seed, self.epoch = seed, 0  # training sets the epoch
@@ -143,7 +143,7 @@ class ScanSequence(keras.utils.PyDataset):
         if self.augmentation is not None:
             generator = numpy.random.default_rng([self.seed, self.epoch, 1 + index])
             images = numpy.stack([augment(image, generator, **self.augmentation) for image in images])
-        return images[..., None].astype("float32") / 255, self.one_hot[self.labels[rows]]
+        return numpy.divide(images[..., None], 255, dtype="float32"), self.one_hot[self.labels[rows]]
 
 
 def sequences(table: pandas.DataFrame, root: Path, settings: Settings) -> tuple[ScanSequence, ScanSequence]:

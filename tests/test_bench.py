@@ -1,0 +1,55 @@
+"""Is the benchmark fair, and is it told as it was measured?"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import pandas
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import bench  # noqa: E402
+
+COMMITTED = ROOT / "results" / "benchmark.csv"
+
+
+def counting(step):
+    """A subject that measures 0 as it warms up, then ``step``, twice ``step``, ..."""
+    values = iter(range(0, 100 * step, step))
+    return lambda: next(values)
+
+
+def test_subjects_warm_up_and_take_turns_and_the_median_counts(capsys):
+    found = bench.medians(repeats=3, ours=partial(counting, 1), theirs=partial(counting, 10))
+    assert found.to_dict() == {"ours": 2, "theirs": 20}
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["ours", "theirs"], ["1", "10"], ["2", "20"], ["3", "30"],
+    ]  # fmt: skip
+
+
+def failing():
+    raise RuntimeError("no such network")
+
+
+def test_a_subject_that_fails_ends_the_benchmark():
+    with pytest.raises(EOFError):
+        bench.medians(ours=failing)
+
+
+def test_copies_of_phantoms_are_scans_of_their_own_in_so_many_patients(tmp_path):
+    known = bench.many_phantoms(tmp_path, 900, patients=200)
+    assert known["sha256"].nunique() == 900 and known["group"].nunique() == 200
+    table = bench.dataset.scan_table(tmp_path, known)
+    assert bench.dataset.verify(tmp_path, table, known)["verified"] == 900
+    assert table["group"].nunique() == 200
+
+
+def test_the_committed_rows_are_those_of_the_contract():
+    rows = pandas.read_csv(COMMITTED)
+    assert list(rows.columns) == ["name", "unit", "ours", "reference", "reference_name", "ratio"]
+    assert sorted(rows["name"]) == sorted(bench.ROWS)
+    ratio = (rows["ours"] / rows["reference"]).where(
+        ~rows["unit"].isin(bench.LOWER_IS_BETTER), rows["reference"] / rows["ours"]
+    )
+    pandas.testing.assert_series_equal(rows["ratio"], ratio, rtol=1e-4, check_names=False)

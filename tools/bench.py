@@ -1,0 +1,444 @@
+"""Measure our speed against other ways to do the same, in one run: what `make bench` calls.
+
+Subjects that are compared have a process each, take turns after a warm-up, and are compared by their medians.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import re
+import resource
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib import metadata, util
+from pathlib import Path
+
+from braintumor import config, dataset
+
+import numpy
+import pandas
+
+# what loads TensorFlow or PyTorch is imported where it is used, in the processes of the subjects
+SIZE, BATCH, EPOCHS, REPEATS = 224, 32, 20, 3  # the first three are the original's
+MODELS = ("vgg16", "resnet50")
+LOWER_IS_BETTER = ("s", "s an image", "MB")
+STUDY_SCANS = 2297  # that the original trained on
+ROWS = {  # what is compared, and the ratio to reach: above 1, ours is better
+    "pipeline": ("feeding scans / ImageDataGenerator, as the original", 20),
+    "pipeline_vs_keras_layers": ("feeding scans / cached scans and three Keras layers", 8),
+    "feed": ("training from our generator / from one batch in memory", 0.98),
+    "train_vgg16": ("VGG16, fine-tuning / the original recipe", 2.2),
+    "train_resnet50": ("ResNet50, fine-tuning / the original recipe", 2.2),
+    "train_vgg16_whole": ("VGG16, all layers / the original recipe", None),
+    "train_resnet50_whole": ("ResNet50, all layers / the original recipe", None),
+    "train_vgg16_vs_torch": ("VGG16, all layers / PyTorch in bfloat16", 1),
+    "train_resnet50_vs_torch": ("ResNet50, all layers / PyTorch in bfloat16", 1),
+    "fused_batch_norm": ("ResNet50, all layers / with the batch norm of Keras", None),
+    "study": ("both models, 20 epochs of the head / original recipe", 25),
+    "fraction_of_peak_vgg16": ("VGG16, all layers / matrix products in bfloat16", 0.9),
+    "fraction_of_peak_resnet50": ("ResNet50, all layers / matrix products in bfloat16", 0.6),
+    "predict_batch1": ("ResNet50 in OpenVINO, one scan / predict", 3),
+    "predict_batch32": ("ResNet50 in OpenVINO, 32 scans / predict", 1.5),
+    "memory_scale": ("peak memory at 3,000 scans / at 100,000", 1 / 1.5),
+    "time_scale": ("time a scan at 3,000 scans / at 100,000", 1 / 1.2),
+}
+
+
+# --- taking turns ---
+
+
+def serve(pipe, subject):
+    """Set a subject up, warm it up, then measure whenever asked."""
+    measure = subject()
+    measure()
+    pipe.send(None)
+    while pipe.recv():
+        pipe.send(measure())
+
+
+@contextmanager
+def running(subject):
+    """A function that lets a subject, in a process of its own, measure once."""
+    context = multiprocessing.get_context("spawn")
+    pipe, other = context.Pipe()
+    process = context.Process(target=serve, args=(other, subject), daemon=True)
+    process.start()
+    other.close()  # so that a subject that fails ends the wait for it
+    try:
+        pipe.recv()
+        yield lambda: (pipe.send(True), pipe.recv())[1]
+    finally:
+        process.kill()
+        process.join()
+
+
+def medians(repeats=REPEATS, **subjects) -> pandas.Series:
+    """The median of what each subject measures; they take turns, so what slows the machine slows them all."""
+    with ExitStack() as stack:
+        asks = {name: stack.enter_context(running(subject)) for name, subject in subjects.items()}
+        measures = pandas.DataFrame([{name: ask() for name, ask in asks.items()} for _ in range(repeats)])
+    print(measures.round(3).to_string(index=False), flush=True)
+    return measures.median()
+
+
+def rate(count, work):
+    """A measure: so many images (or other things) a second, where ``work`` handles ``count`` of them."""
+
+    def measure():
+        started = time.perf_counter()
+        work()
+        return count / (time.perf_counter() - started)
+
+    return measure
+
+
+# --- feeding ---
+
+
+def training_scans(root, count):
+    table = dataset.scan_table(root)
+    return table[table["split"] == "training"].sample(count, random_state=0)
+
+
+def our_sequence(root, count):
+    from braintumor import generators
+
+    images, _ = generators.load_images(training_scans(root, count), root, SIZE)
+    return generators.ScanSequence(images, numpy.arange(count) % 4, classes=4, batch_size=BATCH, seed=0,
+                                   augmentation=generators.AUGMENTATIONS["original"])  # fmt: skip
+
+
+def our_pipeline(root, count=640):
+    """The augmenting of an epoch, as ``fit`` asks for it, and its share of the decoding, done once for all epochs."""
+    started = time.perf_counter()
+    sequence = our_sequence(root, count)
+    decoding = (time.perf_counter() - started) / EPOCHS
+    pool = ThreadPoolExecutor(sequence.workers)
+    epoch = rate(count, lambda: [len(batch) for batch in pool.map(sequence.__getitem__, range(len(sequence)))])
+    return lambda: count / (count / epoch() + decoding)
+
+
+def original_generator(root):
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    how = dict(rotation_range=20, width_shift_range=0.2, height_shift_range=0.2, horizontal_flip=True)
+    where = dict(target_size=(SIZE, SIZE), batch_size=BATCH, class_mode="categorical", subset="training")
+    return ImageDataGenerator(rescale=1 / 255, validation_split=0.2, **how).flow_from_directory(
+        root / "Training", **where
+    )
+
+
+def original_pipeline(root):
+    batches = original_generator(root)
+    return rate(6 * BATCH, lambda: [batches[index] for index in range(6)])
+
+
+def keras_layers_pipeline(root):
+    import keras
+
+    layers = keras.Sequential([
+        keras.layers.Rescaling(1 / 255), keras.layers.RandomFlip("horizontal"),
+        keras.layers.RandomRotation(20 / 360), keras.layers.RandomTranslation(0.2, 0.2),
+    ])  # fmt: skip
+    where = dict(image_size=(SIZE, SIZE), batch_size=BATCH, label_mode="categorical", verbose=0)
+    scans = keras.utils.image_dataset_from_directory(root / "Training", **where).take(10).cache()
+    batches = scans.map(lambda images, labels: (layers(images, training=True), labels)).prefetch(2)
+    return rate(10 * BATCH, lambda: list(map(len, batches)))
+
+
+# --- training ---
+
+
+def our_classifier(model, recipe, fused=True):
+    """Our network as the preset `full` compiles it for the last phase of a recipe, from random weights."""
+    from braintumor import models, training
+
+    if not fused:
+        models.fuse_batch_norms = lambda network: None
+    settings = config.settings_from("full", weights="random", recipe=recipe, seed=0)
+    network = training.build_for(settings, model, classes=4)
+    training.compile_phase(network, training.phases(settings, model)[-1], recipe, steps=1000)
+    return network
+
+
+def one_batch(channels):
+    images = numpy.random.default_rng(0).random((BATCH, SIZE, SIZE, channels), "float32")
+    return images, numpy.eye(4, dtype="float32")[numpy.arange(BATCH) % 4]
+
+
+def our_training(root, model, recipe, fused=True, batches=1):
+    network, sequence = our_classifier(model, recipe, fused), our_sequence(root, batches * BATCH)
+    return rate(batches * BATCH, lambda: network.fit(sequence, verbose=0, shuffle=False))
+
+
+def training_from_memory(model, recipe, batches):
+    import keras
+
+    network, batch = our_classifier(model, recipe), one_batch(1)
+    again = type("Again", (keras.utils.PyDataset,), {
+        "__len__": lambda self: batches, "__getitem__": lambda self, index: batch,
+    })()  # fmt: skip
+    return rate(batches * BATCH, lambda: network.fit(again, verbose=0, shuffle=False))
+
+
+def original_training(root, model):
+    """The original as it was written: Keras' network in float32, all of it trained by Adam, fed by its generator."""
+    import keras
+
+    constructor = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}[model]
+    network = keras.Sequential([
+        constructor(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)),
+        keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(512, activation="relu"),
+        keras.layers.Dropout(0.5), keras.layers.Dense(4, activation="softmax"),
+    ])  # fmt: skip
+    network.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+    batches = original_generator(root)
+    return rate(BATCH, lambda: network.fit(batches, steps_per_epoch=1, verbose=0))
+
+
+def torch_training(model):
+    """The same network in plain PyTorch: all trained by Adam, bfloat16 autocast, channels last, a batch in memory."""
+    import torch
+    import torchvision
+
+    body = torchvision.models.get_model(model, weights=None)
+    width = {"vgg16": 512, "resnet50": 2048}[model]
+    layers = [*(body.features if model == "vgg16" else list(body.children())[:-2]), torch.nn.AdaptiveAvgPool2d(1)]
+    head = [torch.nn.Flatten(), torch.nn.Linear(width, 512), torch.nn.ReLU(), torch.nn.Dropout(0.5)]
+    network = torch.nn.Sequential(*layers, *head, torch.nn.Linear(512, 4)).to(memory_format=torch.channels_last)
+    optimizer, (images, one_hot) = torch.optim.Adam(network.parameters(), 1e-4), one_batch(3)
+    images = torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
+    classes = torch.from_numpy(one_hot.argmax(axis=1))
+
+    def step():
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(images)
+        torch.nn.functional.cross_entropy(logits.float(), classes).backward()
+        optimizer.step()
+
+    return rate(BATCH, step)
+
+
+def matrix_product(side=4096):
+    """GFLOP/s of a bfloat16 matrix product, the best of five."""
+    import keras
+
+    matrix = keras.ops.cast(numpy.random.default_rng(0).random((side, side), "float32"), "bfloat16")
+    once = rate(2e-9 * side**3, lambda: float(keras.ops.matmul(matrix, matrix)[0, 0]))
+    return lambda: max(once() for _ in range(5))
+
+
+def training_gflop(model):
+    """GFLOP that an image costs in training: three times those of the convolutions' forward pass."""
+    layers = our_classifier(model, "scratch").get_layer("backbone").layers
+    forward = sum(
+        2 * float(numpy.prod(layer.kernel.shape) * numpy.prod(layer.output.shape[1:3]))
+        for layer in layers
+        if hasattr(layer, "kernel")
+    )
+    return lambda: 3e-9 * forward
+
+
+def our_study(root, scans=96, held_out=24):
+    """Seconds a training scan, from files to two judged models: 20 epochs of a new head on a frozen backbone each."""
+    from braintumor import evaluation, generators, training
+
+    settings = config.settings_from("full", weights="random", head_epochs=EPOCHS, seed=0)
+
+    def measure():
+        started = time.perf_counter()
+        table = training_scans(root, scans + held_out).reset_index(drop=True)
+        table = table.assign(subset=numpy.where(table.index < scans, "train", "validation"))
+        for model in MODELS:
+            with tempfile.TemporaryDirectory() as folder:
+                network = training.build_for(settings, model, table["label"].nunique())
+                training.train(network, *generators.sequences(table, root, settings), settings, Path(folder))
+                evaluation.predict(network, table, "validation", root, settings)
+        return (time.perf_counter() - started) / scans
+
+    return measure
+
+
+# --- predicting ---
+
+
+def predicting(model, batch, exported):
+    """Images a second of our classifier at 128 px: ``predict``, or the same network exported to OpenVINO."""
+    from braintumor import models, training
+
+    settings = config.settings_from("cpu-scratch", seed=0)
+    if exported:
+        settings = config.settings_from("cpu-scratch", seed=0, precision="float32")
+    network = training.build_for(settings, model, classes=4)
+    images = one_batch(1)[0][:batch, : settings.image_size, : settings.image_size]
+    if not exported:
+        return rate(batch, lambda: network.predict(images, verbose=0))
+    import openvino
+
+    hint = "bf16" if models.choose_precision("auto") == "mixed_bfloat16" else "f32"
+    with tempfile.TemporaryDirectory() as folder:
+        network.export(f"{folder}/model.xml", format="openvino", verbose=False)
+        compiled = openvino.Core().compile_model(f"{folder}/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    return rate(batch, lambda: compiled(images))
+
+
+# --- growing ---
+
+
+def growth(count, patients=1000):
+    """Peak memory (MB) and seconds an image of listing, verifying, splitting and feeding ``count`` phantoms once."""
+    from braintumor import generators, splits
+
+    settings = config.settings_from("sample", image_size=64, max_scans=None, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        known = many_phantoms(root, count, patients)
+        started = time.perf_counter()
+        scans = dataset.scan_table(root, known)
+        dataset.verify(root, scans, known)
+        for sequence in generators.sequences(splits.assign_subsets(scans, "patient", 0), root, settings):
+            for index in range(len(sequence)):
+                sequence[index]
+        seconds = (time.perf_counter() - started) / count
+    return lambda: {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "seconds": seconds}
+
+
+def many_phantoms(root, count, patients):
+    """Copies of 400 phantoms that differ in their last bytes, which JPEG readers ignore; gives their table."""
+    from braintumor import phantoms
+
+    table = phantoms.write_phantoms(root / "few", scans=400, seed=0)
+    rows = table.iloc[numpy.arange(count) % len(table)].reset_index(drop=True)
+    turns = rows.index // len(table) % (patients // table["group"].nunique())
+    rows["group"] += "-" + turns.astype(str)
+    sources, rows["path"] = rows["path"], rows["path"].str.removesuffix(".jpg") + "-" + rows.index.astype(str) + ".jpg"
+    for place in rows["path"].str.rpartition("/")[0].unique():
+        (root / place).mkdir(parents=True)
+    digests = []
+    for index, source in sources.items():
+        content = (root / "few" / source).read_bytes() + str(index).encode()
+        (root / rows.at[index, "path"]).write_bytes(content)
+        digests.append(hashlib.sha256(content).hexdigest())
+    return rows.assign(sha256=digests)
+
+
+def growing(count):
+    with running(partial(growth, count)) as ask:
+        return ask()
+
+
+# --- all of it ---
+
+
+def benchmark(root, torch: bool, openvino: bool):
+    """The rows of benchmark.csv, one by one; ``ratio`` above 1 means that ours is better."""
+
+    def row(name, unit, ours, reference, reference_name):
+        ratio = reference / ours if unit in LOWER_IS_BETTER else ours / reference
+        return dict(name=name, unit=unit, ours=ours, reference=reference, reference_name=reference_name, ratio=ratio)
+
+    feeding = medians(ours=partial(our_pipeline, root), original=partial(original_pipeline, root),
+                      layers=partial(keras_layers_pipeline, root))  # fmt: skip
+    yield row("pipeline", "images/s", feeding["ours"], feeding["original"], "ImageDataGenerator")
+    yield row("pipeline_vs_keras_layers", "images/s", feeding["ours"], feeding["layers"], "cached, three Keras layers")
+    peak = medians(product=matrix_product)["product"]
+    original_seconds = 0.0
+    for model in MODELS:
+        subjects = {
+            "ours": partial(our_training, root, model, "transfer"),
+            "whole": partial(our_training, root, model, "scratch"),
+            "original": partial(original_training, root, model),
+        }
+        if torch:
+            subjects["torch"] = partial(torch_training, model)
+        if model == "resnet50":
+            subjects["unfused"] = partial(our_training, root, model, "scratch", fused=False)
+        train = medians(**subjects)
+        original_seconds += STUDY_SCANS * EPOCHS / train["original"]
+        yield row(f"train_{model}", "images/s", train["ours"], train["original"], "original recipe, float32")
+        yield row(f"train_{model}_whole", "images/s", train["whole"], train["original"], "original recipe, float32")
+        if torch:
+            reference = "PyTorch, bfloat16 autocast, channels last"
+            yield row(f"train_{model}_vs_torch", "images/s", train["whole"], train["torch"], reference)
+        if model == "resnet50":
+            yield row("fused_batch_norm", "images/s", train["whole"], train["unfused"], "batch norm of Keras")
+        gflop = medians(repeats=1, gflop=partial(training_gflop, model))["gflop"]
+        reference = "bfloat16 matrix product"
+        yield row(f"fraction_of_peak_{model}", "GFLOP/s", train["whole"] * gflop, peak, reference)
+    feed = medians(ours=partial(our_training, root, "resnet50", "scratch", batches=3),
+                   memory=partial(training_from_memory, "resnet50", "scratch", batches=3))  # fmt: skip
+    yield row("feed", "images/s", feed["ours"], feed["memory"], "one batch in memory")
+    seconds = medians(repeats=1, study=partial(our_study, root))["study"] * STUDY_SCANS
+    yield row("study", "s", seconds, original_seconds, "original recipe, 20 epochs each")
+    for batch in (1, 32) if openvino else ():
+        subjects = {name: partial(predicting, "resnet50", batch, name == "openvino") for name in ("keras", "openvino")}
+        predict = medians(**subjects)
+        yield row(f"predict_batch{batch}", "images/s", predict["openvino"], predict["keras"], "model.predict")
+    many, few = growing(100_000), growing(3_000)
+    yield row("memory_scale", "MB", many["memory"], few["memory"], "3,000 scans")
+    yield row("time_scale", "s an image", many["seconds"], few["seconds"], "3,000 scans")
+
+
+def machine() -> dict:
+    """What the ratios were measured on, without names or paths."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = ("keras", "tensorflow", "numpy", "opencv-python-headless", "torch", "openvino")
+    return {
+        "processor": (re.findall("model name\\s*: (.*)", text) or ["unknown"])[0],
+        "cores": multiprocessing.cpu_count(),
+        "flags": sorted(set(re.findall("avx512_bf16|amx_bf16|avx512f|avx2", text))),
+        "versions": {name: metadata.version(name) for name in names if util.find_spec(name.split("-")[0])},
+    }
+
+
+def draw(rows, facts):
+    """One chart of all ratios, and where they should be."""
+    from braintumor import plots
+
+    study = rows.set_index("name")["ratio"].get("study", numpy.nan)
+    title = f"From scans to two trained models {study:.0f} times as fast as the original recipe"
+    footnote = (
+        f"Dot: ratio of ours to the other, above 1 ours is better (medians of {REPEATS}, taking turns). Tick: target. "
+        f"{facts['processor']}, {facts['cores']} cores."
+    )
+    figure, (axes,) = plots.base_figure(title, "", 0.7 + 0.3 * len(rows), footnote=footnote)
+    for y, (name, ratio) in enumerate(zip(rows["name"], rows["ratio"])):
+        text, target = ROWS[name]
+        reached = target is None or ratio >= target
+        axes.plot([1, ratio], [y, y], color=plots.PALE, linewidth=2, zorder=1)
+        axes.plot(ratio, y, "o", color=plots.INK if reached else plots.MODEL_COLOURS["resnet50"], markersize=8)
+        axes.text(1.02, y, f"{ratio:.2f}", size=plots.SMALL, va="center", transform=axes.get_yaxis_transform())
+        if target:
+            axes.plot(target, y, "|", color=plots.GREY, markersize=14, markeredgewidth=2)
+    axes.set_yticks(range(len(rows)), [ROWS[name][0] for name in rows["name"]], size=plots.SMALL)
+    axes.axvline(1, color=plots.GREY, linewidth=1, linestyle="--")
+    axes.set(xscale="log", xlabel="ratio (logarithmic)", ylim=(len(rows) - 0.5, -0.5))
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    axes.minorticks_off()
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--into", type=Path, default=config.RESULTS_DIR)
+    arguments = parser.parse_args()
+    from braintumor import evaluation, training
+
+    rows, root = [], dataset.locate_data()
+    for row in benchmark(root, *(util.find_spec(name) is not None for name in ("torch", "openvino"))):
+        print(f"{row['ratio']:8.2f}  {ROWS[row['name']][0]}", flush=True)
+        rows.append(row)
+    table = pandas.DataFrame(rows)
+    facts = machine() | {"data": dataset.describe(dataset.verify(root, dataset.scan_table(root)))}
+    evaluation.write_table(table, arguments.into / "benchmark.csv")
+    training.replace_file(arguments.into / "benchmark.json", lambda file: file.write_text(json.dumps(facts, indent=1)))
+    evaluation.save_figure(draw(table, facts), arguments.into / "figures" / "benchmark.png")
+
+
+if __name__ == "__main__":
+    main()
