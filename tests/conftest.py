@@ -1,6 +1,7 @@
 """What several test files share: a tiny data set, a tiny backbone, settings for runs of seconds."""
 
 import os
+import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
 
@@ -73,21 +74,37 @@ def build_folder(tmp_path, monkeypatch):
     return tmp_path / "build"
 
 
+def made_up(seed=0):
+    """Fresh train and validation sequences of 20 made-up scans, bright or dark by class."""
+    draw = numpy.random.default_rng(1)
+    labels = numpy.arange(20) % CLASSES
+    images = (draw.integers(0, 60, (20, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
+    common = dict(classes=CLASSES, batch_size=8, seed=seed)
+    return (
+        generators.ScanSequence(images, labels, augmentation=generators.AUGMENTATIONS["original"], **common),
+        generators.ScanSequence(images, labels, augmentation=None, **common),
+    )
+
+
 @pytest.fixture(scope="session")
 def two_sequences():
-    """Fresh train and validation sequences of 20 made-up scans, bright or dark by class."""
+    """What makes them."""
+    return made_up
 
-    def make(seed=0):
-        draw = numpy.random.default_rng(1)
-        labels = numpy.arange(20) % CLASSES
-        images = (draw.integers(0, 60, (20, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
-        common = dict(classes=CLASSES, batch_size=8, seed=seed)
-        return (
-            generators.ScanSequence(images, labels, augmentation=generators.AUGMENTATIONS["original"], **common),
-            generators.ScanSequence(images, labels, augmentation=None, **common),
-        )
 
-    return make
+@pytest.fixture
+def disk(tmp_path):
+    """Mounts a disk of its own at ``data``: ``disk("size=64k")`` or ``disk("ro")``; skips where that is not allowed."""
+    folder = tmp_path / "data"
+
+    def mount(options):
+        folder.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True).returncode:
+            pytest.skip("only root may mount a small disk")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", folder], capture_output=True)
 
 
 def pytest_collection_modifyitems(items):

@@ -7,15 +7,22 @@ import base64
 import hashlib
 import io
 import json
+import shutil
 import socket
+import stat
+import subprocess
 import sys
 import threading
 import time
 import types
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
-from braintumor import download
+from braintumor import dataset, download
 
 import pandas
 import pytest
@@ -75,16 +82,22 @@ class _Kaggle(BaseHTTPRequestHandler):
         if self.path.endswith("GetDataset"):
             return self.send(200, {"currentVersionNumber": 3})
         assert self.path == "/v1/datasets.DatasetApiService/DownloadDataset"
-        self.send(*self.server.answer())
+        status, content, *how = self.server.answer()
+        self.send(status, content, **dict(*how))
 
-    def send(self, status, content):
+    def send(self, status, content, *, share=1.0, stall=0.0, **headers):
+        """Answer, but let only a ``share`` of the body arrive, and that not before ``stall`` seconds."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/zip" if isinstance(content, bytes) else "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body[: len(body) // 2 if stall else 0])
+        self.server.done.wait(stall)
+        self.wfile.write(body[len(body) // 2 if stall else 0 : int(len(body) * share)])
 
     def log_message(self, *_):
         pass
@@ -250,7 +263,7 @@ def test_kagglehub_fails_as_cleanly(kaggle, tmp_path):
 
 def test_a_download_that_stands_still_is_ended(kaggle, tmp_path):
     kaggle.answer = lambda: (kaggle.done.wait(20), (500, b""))[1]
-    with pytest.raises(ConnectionError, match=r"^nothing arrived for 1 seconds; try again"):
+    with pytest.raises(ConnectionError, match=r"^nothing arrived for 1 seconds, or the disk is full; try again"):
         download.fetch(tmp_path / "data/scans", EXPECTED, "opendatasets", PAIR, stall_seconds=1)
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -279,3 +292,158 @@ def test_scans_of_a_faster_process_are_kept(kaggle, tmp_path):
     kaggle.answer = answer
     download.fetch(tmp_path / "data/scans", EXPECTED, "opendatasets", PAIR)
     assert files_in(tmp_path / "data") == ["scans/theirs.txt"]
+
+
+# --- what can go wrong on the way ---
+
+LOGINS = {"opendatasets": PAIR, "kagglehub": {}}
+both = pytest.mark.parametrize("downloader", ["opendatasets", pytest.param("kagglehub", marks=pytest.mark.slow)])
+FLIPPED = bytearray(archive(SCANS))
+FLIPPED[FLIPPED.index(SCANS["Training/no_tumor/image (2).jpg"])] ^= 1
+
+
+def complete(folder):
+    """Whether the folder holds exactly the scans."""
+    return {path: (folder / path).read_bytes() for path in files_in(folder)} == SCANS
+
+
+@both
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *((200, archive(SCANS), {"share": share}) for share in (0.1, 0.5, 0.99)),
+        (200, archive(SCANS), {"stall": 30.0}),
+        (200, bytes(FLIPPED)),
+        (200, archive({path: scan for path, scan in SCANS.items() if "no_tumor" not in path})),
+        (200, archive(SCANS | {"Training/no_tumor/image (1).jpg": b""})),
+        (429, b"slow down", {"Retry_After": "1"}),
+        (500, b"broken"),
+    ],
+    ids=["cut at 10 %", "cut at 50 %", "cut at 99 %", "stalled half-way", "flipped bit", "class missing", "empty scan",
+         "429 with Retry-After", "500"],
+)  # fmt: skip
+def test_after_a_fault_there_is_nothing_and_the_next_run_succeeds(kaggle, tmp_path, downloader, answer):
+    target, login = tmp_path / "data/scans", LOGINS[downloader]
+    kaggle.answer = lambda: answer
+    with pytest.raises(ConnectionError, match=r"^[^\n]+\.$") as error:
+        download.fetch(target, EXPECTED, downloader, login, stall_seconds=3)
+    assert list(target.parent.iterdir()) == []
+    assert PAIR["KAGGLE_KEY"] not in str(error.value) and str(tmp_path) not in str(error.value)
+    kaggle.answer = lambda: (200, archive(SCANS))
+    download.fetch(target, EXPECTED, downloader, login)
+    assert complete(target)
+
+
+@pytest.mark.parametrize("name", ["../../evil.jpg", "/evil.jpg", "Training/../../../evil.jpg"])
+@both
+def test_no_path_in_an_archive_leaves_the_folder(kaggle, tmp_path, downloader, name):
+    before = files_in(tmp_path)
+    kaggle.answer = lambda: (200, archive(SCANS | {name: b"evil"}))
+    with suppress(ConnectionError):
+        download.fetch(tmp_path / "data/scans", EXPECTED, downloader, LOGINS[downloader])
+    written = set(files_in(tmp_path)) - set(before)
+    assert all(path.startswith("data/scans/") for path in written)
+    assert not Path("/evil.jpg").exists()
+
+
+@both
+def test_a_link_in_an_archive_leads_nowhere(kaggle, tmp_path, downloader):
+    (tmp_path / "private.txt").write_text("private")
+    link = zipfile.ZipInfo("Training/no_tumor/link.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    kaggle.answer = lambda: (200, archive(SCANS | {link: str(tmp_path / "private.txt")}))
+    with suppress(ConnectionError):
+        download.fetch(tmp_path / "data/scans", EXPECTED, downloader, LOGINS[downloader])
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+
+
+@both
+def test_a_zip_bomb_is_stopped(kaggle, tmp_path, monkeypatch, downloader):
+    monkeypatch.setattr(download, "MOST_BYTES", 20_000_000)
+    bomb = zipfile.ZipInfo("bomb.jpg")
+    bomb.compress_type = zipfile.ZIP_DEFLATED
+    packed = archive(SCANS | {bomb: bytes(300_000_000)})
+    kaggle.answer = lambda: (200, packed)
+    with pytest.raises(ConnectionError, match=r"^more than 20 MB arrived, so it is not the data set; .*\.$"):
+        download.fetch(tmp_path / "data/scans", EXPECTED, downloader, LOGINS[downloader])
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+@both
+def test_a_full_disk_is_named_and_left_empty(kaggle, disk, downloader):
+    folder = disk("size=64k")
+    packed = archive(SCANS | {"large.jpg": bytes(1 << 20)})
+    kaggle.answer = lambda: (200, packed)
+    with pytest.raises(ConnectionError, match=r"^[^\n]*(disk|space)[^\n]*\.$"):
+        download.fetch(folder / "scans", EXPECTED, downloader, LOGINS[downloader], stall_seconds=3)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_disk_that_may_not_be_written_is_named(kaggle, disk):
+    with pytest.raises(OSError, match="Read-only file system"):
+        download.fetch(disk("ro") / "scans", EXPECTED, "kagglehub", {})
+
+
+def test_two_downloads_at_once_end_with_one_data_set(kaggle, tmp_path):
+    together = threading.Barrier(2, timeout=60)
+    kaggle.answer = lambda: (together.wait(), (200, archive(SCANS)))[1]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(partial(download.fetch, tmp_path / "data/scans", EXPECTED), LOGINS, LOGINS.values()))
+    assert complete(tmp_path / "data/scans")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["scans"]
+
+
+def test_no_file_ever_holds_a_key_not_even_while_it_is_used(kaggle, tmp_path):
+    found = []
+
+    def answer():
+        texts = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        found.append([path for path, text in texts.items() if PAIR["KAGGLE_KEY"].encode() in text])
+        return 200, archive(SCANS)
+
+    kaggle.answer = answer
+    download.fetch(tmp_path / "data/scans", EXPECTED, "opendatasets", PAIR)
+    assert found == [[]]
+
+
+def test_a_planted_key_is_nowhere_after_a_failed_and_a_good_download(kaggle, tmp_path, monkeypatch, capfd):
+    key = PAIR["KAGGLE_KEY"]
+    for name, value in PAIR.items():
+        monkeypatch.setenv(name, value)
+    put(tmp_path / "data/image_groups.csv", EXPECTED.to_csv(index=False))
+    answers = [(400, {"code": 400, "message": f"bad key {key}"}), (200, archive(SCANS))]
+    kaggle.answer = lambda: answers.pop(0)
+    target = dataset.locate_data(tmp_path / "data", tmp_path / "build")
+    assert complete(target)
+    printed = "".join(capfd.readouterr())
+    assert "bad key ***" in printed and key not in printed
+    assert not any(key.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+FETCH = """
+import sys, pandas
+from pathlib import Path
+from braintumor import dataset, download
+download.reachable = lambda host: True
+download.fetch(Path(sys.argv[1]), pandas.read_csv(sys.argv[2]), "kagglehub", {})
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_there_is_all_or_nothing_and_the_next_run_succeeds(kaggle, tmp_path):
+    EXPECTED.to_csv(tmp_path / "expected.csv", index=False)
+    command = [sys.executable, "-c", FETCH, tmp_path / "data/scans", tmp_path / "expected.csv"]
+    start = time.monotonic()
+    subprocess.run(command, check=True)
+    whole = time.monotonic() - start
+    for moment in range(10):
+        shutil.rmtree(tmp_path / "data/scans", ignore_errors=True)
+        process = subprocess.Popen(command)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(whole * (moment + 0.5) / 10)
+        process.kill()
+        process.wait()
+        assert not (tmp_path / "data/scans").exists() or complete(tmp_path / "data/scans")
+    shutil.rmtree(tmp_path / "data/scans", ignore_errors=True)
+    subprocess.run(command, check=True)
+    assert complete(tmp_path / "data/scans")

@@ -21,14 +21,18 @@ import pandas
 
 DATASET = "sartajbhuvaji/brain-tumor-classification-mri"
 HOST = "api.kaggle.com"
+MOST_BYTES = 1_000_000_000  # several times the archive and what is in it
 _FILES = ("./kaggle.json", "~/.kaggle/access_token", "$KAGGLE_CONFIG_DIR/kaggle.json", "~/.kaggle/kaggle.json")
 _CHILD = """try:
-    import {client}
-    {client}.{call}
+    {call}
 except BaseException as error:
     status = getattr(getattr(error, "response", None), "status_code", "")
     open("error.txt", "wb").write(f"{{status}} {{type(error).__name__}}: {{error}}".encode(errors="replace"))
     raise SystemExit(1)"""
+_HUB = f"import kagglehub; kagglehub.dataset_download('{DATASET}')"
+_OPEN = f"""import os, click, opendatasets  # asks for a name and a key; the client behind it prefers a token
+    click.prompt = lambda text, **_: os.environ.get("KAGGLE_KEY" if "Key" in text else "KAGGLE_USERNAME", "unused")
+    opendatasets.download("https://www.kaggle.com/datasets/{DATASET}", ".")"""
 _REASONS = {  # what the client says ("STATUS KIND: TEXT"), and what a person reads
     r"^40[13] |SystemExit": "Kaggle refused access; make a new token at https://www.kaggle.com/settings.",
     r"No module named '([\w.]+)'": r"the Python module \1 is missing; run pip install -r requirements.txt.",
@@ -94,26 +98,24 @@ def _run(folder, downloader, login, stall_seconds):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")} | login
     environment |= dict.fromkeys(("HOME", "USERPROFILE", "KAGGLE_CONFIG_DIR", "KAGGLEHUB_CACHE"), str(folder))
     environment |= {"PYTHONUSERBASE": getuserbase(), "DISABLE_COLAB_CACHE": "1"}
-    call = f"dataset_download('{DATASET}')"
-    if downloader == "opendatasets":  # insists on a name and a key; given a token, the client behind it prefers that
-        call = f"download('https://www.kaggle.com/datasets/{DATASET}', '.')"
-        values = {name: login.get(f"KAGGLE_{name.upper()}", "unused") for name in ("username", "key")}
-        (folder / "kaggle.json").write_text(json.dumps(values), encoding="utf-8")
-    command = [sys.executable, "-P", "-c", _CHILD.format(client=downloader, call=call)]
-    before, size = None, 0
+    command = [sys.executable, "-P", "-c", _CHILD.format(call=_HUB if downloader == "kagglehub" else _OPEN)]
+    before, size, still = None, 0, 0.0
     options = dict(cwd=folder, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
     with Popen(command, **options) as process, ExitStack() as at_the_end:
         at_the_end.callback(process.kill)
         while process.poll() is None:
-            if size == before:
-                raise ConnectionError(f"nothing arrived for {stall_seconds:.0f} seconds; {_OWN}")
             with suppress(TimeoutExpired):
-                process.wait(stall_seconds)
+                process.wait(0.5)
             with suppress(OSError):  # files come and go
                 before, size = size, sum(path.stat().st_size for path in folder.rglob("*"))
+            still = still + 0.5 if size == before else 0.0
+            if size > MOST_BYTES:
+                raise ConnectionError(f"more than {MOST_BYTES / 1e6:.0f} MB arrived, so it is not the data set; {_OWN}")
+            if still >= stall_seconds:
+                raise ConnectionError(f"nothing arrived for {still:.0f} seconds, or the disk is full; {_OWN}")
     if process.returncode:
         report = folder / "error.txt"
-        said = report.read_text(encoding="utf-8") if report.exists() else "the client ended without a word"
+        said = report.exists() and report.read_text(encoding="utf-8") or "the client ended without a word: full disk?"
         said = re.sub("|".join(map(re.escape, (str(folder), *login.values()))), "***", said)
         reasons = (match.expand(reason) for pattern, reason in _REASONS.items() if (match := re.search(pattern, said)))
         raise ConnectionError(next(reasons, f"{' '.join(said.split())[:200]}; {_OWN}"))
