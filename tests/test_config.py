@@ -10,7 +10,7 @@ import pytest
 def test_a_preset_gives_all_settings():
     settings = config.settings_from("cpu", seed=7)
     assert (settings.preset, settings.image_size, settings.seed) == ("cpu", 128, 7)
-    assert set(dataclasses.asdict(settings)) == {"preset", "seed", *config.PRESETS["cpu"]}
+    assert set(dataclasses.asdict(settings)) == {"preset", "seed", "unreadable", *config.PRESETS["cpu"]}
 
 
 @pytest.mark.parametrize("name", config.PRESETS)

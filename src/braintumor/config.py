@@ -46,6 +46,7 @@ class Settings:
     max_scans: int | None  # about so many scans, a stratified part
     precision: str  # a Keras dtype policy | auto: the fastest one that the processor has hardware for
     seed: int
+    unreadable: str = "stop"  # before training, with a list of such scans | leave_out
 
     @property
     def results_dir(self) -> Path:

@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+import cv2
+import numpy
 import pandas
 
 from . import download, phantoms
@@ -53,7 +55,8 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
     """
     files = pandas.Series(sorted(file.relative_to(root).as_posix() for file in root.glob("T*ing/*/*")), dtype=str)
     table = files.str.extract(_SCAN).dropna(ignore_index=True)
-    table["sha256"] = [hashlib.sha256((root / path).read_bytes()).hexdigest() for path in table["path"]]
+    readable = {file: os.access(file, os.R_OK) and file.is_file() for file in root / table["path"]}  # else: `examine`
+    table["sha256"] = [hashlib.sha256(file.read_bytes() if can else b"").hexdigest() for file, can in readable.items()]
     splits = table.groupby("label")["split"].nunique()
     if table.empty or splits.min() < 2:
         alone = "there are none" if table.empty else f"only one has {', '.join(splits.index[splits < 2])}"
@@ -65,6 +68,23 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
     table["group"] = same["group"].fillna("file-" + table["sha256"].str[:12])
     table["label_conflict"] = same["label_conflict"].eq(1) | table.groupby("sha256")["label"].transform("nunique").gt(1)
     return table.join(same[BOX].astype(float))
+
+
+def examine(path: Path) -> tuple[numpy.ndarray | None, str]:
+    """The grey uint8 pixels of one scan, turned as its EXIF data say, and what is wrong with the file, or ""."""
+    try:
+        pixels = cv2.imdecode(numpy.fromfile(path, "uint8"), cv2.IMREAD_GRAYSCALE)
+        return pixels, "no whole image" if pixels is None else ""
+    except (OSError, cv2.error) as error:  # OpenCV has no words for people
+        return None, getattr(error, "strerror", None) or "empty, or larger than 67 million pixels"
+
+
+def read_scan(path: Path) -> numpy.ndarray:
+    """One scan as grey uint8 pixels (0-255), shape (height, width); ValueError names the file and what is wrong."""
+    pixels, problem = examine(path)
+    if problem:
+        raise ValueError(f"'{'/'.join(path.parts[-3:])}' cannot be read ({problem}): replace it or remove it.")
+    return pixels
 
 
 def verify(root: Path, table: pandas.DataFrame, reference: pandas.DataFrame | None = None) -> dict:

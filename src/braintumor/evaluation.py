@@ -47,7 +47,7 @@ def train_and_judge(settings: Settings, model: str) -> dict:
 def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:
     """What a result rests on: data (report of ``dataset.verify``), ``more``, settings, counts, versions; no paths."""
     facts = {"data": data["name"], "checksums": f"{data['status']} {data['verified']}/{data['expected']}"}
-    facts |= more | dataclasses.asdict(settings)
+    facts |= {"left_out": data.get("left_out", [])} | more | dataclasses.asdict(settings)
     facts |= {"weights": Path(settings.weights).name, "precision": choose_precision(settings.precision)}
     facts["subsets"] = table["subset"].value_counts().sort_index().to_dict()
     facts["excluded"] = table.loc[table["subset"] == "excluded", "excluded_because"].value_counts().to_dict()

@@ -12,21 +12,13 @@ import numpy
 import pandas
 
 from .config import Settings, recipe_named
-from .dataset import BOX
+from .dataset import BOX, read_scan
 
 # degrees, share of the side, mirrored or not, largest logarithm of the zoom; shares of scans that get other looks
 AUGMENTATIONS = {
     "original": {"rotation": 20.0, "shift": 0.2, "flip": True},
     "looks": {"rotation": 25.0, "shift": 0.12, "flip": True, "zoom": 0.3, "grey": 0.5, "blur": 0.2, "noise": 0.2},
 }
-
-
-def read_scan(path: Path) -> numpy.ndarray:
-    """One scan as grey uint8 pixels (0-255), shape (height, width); raises ValueError for a file that is no image."""
-    pixels = cv2.imdecode(numpy.fromfile(path, numpy.uint8), cv2.IMREAD_GRAYSCALE) if path.stat().st_size else None
-    if pixels is None:
-        raise ValueError(f"'{'/'.join(path.parts[-3:])}' cannot be read as an image: replace it or remove it.")
-    return pixels
 
 
 def head_frame(image: numpy.ndarray) -> tuple[int, int, int, int]:

@@ -14,14 +14,17 @@ KNOWN_PATIENTS = ("patient-", "phantom-")  # other groups are near-duplicates ("
 
 
 def load_scans(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
-    """The data folder, all its scans, and the report on them, also printed; ValueError for phantoms among results."""
+    """The data folder, all its scans, and the report, also printed; ValueError for bad files or phantoms in results."""
     root = dataset.locate_data()
     table = dataset.scan_table(root)
     report = dataset.verify(root, table)
     print(dataset.describe(report))
     if report["status"] == "phantoms" and settings.preset != "sample":
         raise ValueError(f"The preset '{settings.preset}' is for real scans: set BRAINTUMOR_DATA or use 'sample'.")
-    return root, table, report
+    bad = {path: why for path in report["changed"] + report["extra"] if (why := dataset.examine(root / path)[1])}
+    if bad and settings.unreadable == "stop":
+        raise ValueError("\n".join(["Mend these, or set unreadable='leave_out':", *map(": ".join, bad.items())]))
+    return root, table[~table["path"].isin(bad)].reset_index(drop=True), report | {"left_out": list(bad)}
 
 
 def load_study(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:

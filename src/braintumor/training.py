@@ -36,7 +36,8 @@ def run_name(settings: Settings, model: str) -> str:
 def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
     """Where checkpoints live: other settings or other scans lead to another folder, so nothing stale is ever hit."""
     scans = table[["path", "sha256", "label", "subset"]].sort_values("path").to_csv(index=False)
-    identity = json.dumps(dataclasses.asdict(settings), sort_keys=True) + scans + keras.backend.backend()
+    decisive = {name: value for name, value in dataclasses.asdict(settings).items() if name != "unreadable"}
+    identity = json.dumps(decisive, sort_keys=True) + scans + keras.backend.backend()
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return BUILD_DIR / "models" / f"{run_name(settings, model)}-{digest}"
 
