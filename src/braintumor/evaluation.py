@@ -14,7 +14,7 @@ from .generators import sequences, subset_sequence
 from .metrics import metrics_row
 from .models import choose_precision
 from .splits import load_study
-from .training import build_for, replace_file, run_folder, run_name, train, with_available_weights
+from .training import build_for, read_file, replace_file, run_folder, run_name, train, with_available_weights
 
 JUDGES = ["validation", "other_source", "test"]  # subsets that never train
 LAST_FILE = "settings.json"  # of a run: where it stands, the others do
@@ -38,8 +38,10 @@ def train_and_judge(settings: Settings, model: str) -> dict:
         return run
     root, table, report = load_study(settings)
     network, checkpoints = build_for(settings, model, table["label"].nunique()), run_folder(settings, model, table)
+    if (folder / LAST_FILE).exists() and checkpoints.name != run["facts"].get("checkpoints"):
+        raise ValueError(f"'{folder.name}' holds results of other scans or versions: remove it to train that run anew.")
     history = train(network, *sequences(table, root, settings), settings, checkpoints)
-    predictions = predict(keras.saving.load_model(checkpoints / "best.keras"), table, JUDGES, root, settings)
+    predictions = predict(read_file(checkpoints / "best.keras", keras.saving.load_model), table, JUDGES, root, settings)
     facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
     return read_run(save_run(settings, model, facts, history, predictions))
 
@@ -74,7 +76,7 @@ def read_result(file: Path, notebook: str) -> pandas.DataFrame | dict:
     if not file.exists():
         name, place = f"{file.parent.name}/{file.name}", file.parents[1].name
         raise FileNotFoundError(f"'{name}' is missing in {place}/: run {notebook} first.")
-    return json.loads(file.read_text()) if file.suffix == ".json" else pandas.read_csv(file)
+    return read_file(file, lambda _: json.loads(file.read_text()) if file.suffix == ".json" else pandas.read_csv(file))
 
 
 def save_figure(figure, file: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy
 import pandas
+from filelock import FileLock, Timeout
 
 from .config import BUILD_DIR, Settings, recipe_named
 from .models import backbone_named, build_classifier, imagenet_available, set_trainable
@@ -99,13 +100,14 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
     for phase in [phase for phase in phases(settings, model.name) if done <= phase["last"]]:
         compile_phase(model, phase, settings.recipe, len(train_scans))
         if done >= phase["first"]:
-            model.load_weights(folder / CHECKPOINT.format(done))
+            read_file(folder / CHECKPOINT.format(done), model.load_weights)
         keeper, first = EpochKeeper(model, folder, phase, settings.epochs, train_scans), max(done, phase["first"] - 1)
-        if phase["phase"] == "head":
-            fit_head(model, train_scans, validation_scans, range(first, phase["last"]), keeper)
-        elif first < phase["last"]:
-            model.fit(train_scans, validation_data=validation_scans, initial_epoch=first, epochs=phase["last"],
-                      shuffle=False, verbose=0, callbacks=[keeper])  # fmt: skip
+        with claim(folder):
+            if phase["phase"] == "head":
+                fit_head(model, train_scans, validation_scans, range(first, phase["last"]), keeper)
+            elif first < phase["last"]:
+                model.fit(train_scans, validation_data=validation_scans, initial_epoch=first, epochs=phase["last"],
+                          shuffle=False, verbose=0, callbacks=[keeper])  # fmt: skip
     return read_history(folder)
 
 
@@ -138,7 +140,26 @@ def fit_head(model: keras.Model, train_scans, validation_scans, epochs: range, k
 def read_history(folder: Path) -> pandas.DataFrame:
     """``history.csv`` of a run folder; an empty table where no epoch has ended."""
     file = folder / "history.csv"
-    return pandas.read_csv(file) if file.exists() else pandas.DataFrame()
+    return read_file(file, pandas.read_csv) if file.exists() else pandas.DataFrame()
+
+
+def read_file(file: Path, read):
+    """``read(file)``; whatever goes wrong with a file that an earlier run wrote is a ValueError that names it."""
+    try:
+        return read(file)
+    except Exception as error:
+        raise ValueError(f"'{file.parent.name}/{file.name}' is damaged: restore it or remove that run.") from error
+
+
+def claim(folder: Path):
+    """Have a run's folder to ourselves ``with`` this, at most until we die; RuntimeError names who has it already."""
+    owner = Path(f"{folder}.owner")
+    try:
+        held = FileLock(f"{folder}.lock").acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(f"{owner.read_text()} trains '{folder.name}': wait for it, or stop it first.") from None
+    owner.write_text(f"Process {os.getpid()} (since {time.ctime()})")
+    return held
 
 
 def replace_file(file: Path, write) -> None:
