@@ -416,3 +416,30 @@ def test_jax_alone_is_enough(tmp_path):
     command = [sys.executable, "-c", WITHOUT_TENSORFLOW, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.stdout.splitlines()[-3:] == ["1 epoch", "moved True", "same True"], done.stderr[-2000:]
+
+
+TWICE = """
+import keras, sys
+sys.path.insert(0, sys.argv[1])
+from conftest import QUICK, made_up
+from braintumor import config, training
+from pathlib import Path
+settings = config.Settings(preset="sample", **QUICK)
+scans = made_up()
+network = training.build_for(settings, "vgg16", classes=4)
+training.train(network, *scans, settings, Path(sys.argv[2]))
+print(network.predict(scans[1], verbose=0).tobytes().hex())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_runs_on_one_machine_predict_the_same_bits(backend, tmp_path):
+    pytest.importorskip(backend)
+    environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
+    command, told = [sys.executable, "-c", TWICE, Path(__file__).parent], []
+    for run in ("one", "other"):
+        done = subprocess.run([*command, tmp_path / run], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+        told.append(done.stdout.splitlines()[-1])
+    assert told[0] == told[1] and len(set(told[0])) > 4
