@@ -31,11 +31,17 @@ test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, most n
 test-all: .venv/ready-dev lint  ## all checks, and the notebooks that train several networks
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov
 
-lint: .venv/ready-dev  ## style of code and notebooks
+lint: .venv/ready-dev build/audit.txt  ## style of code and notebooks; known weaknesses of the dependencies are listed
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
+# anew when the dependencies change; what it finds is shown and stops nobody, nor does a missing network
+build/audit.txt: .venv/ready-dev
+	@mkdir -p build
+	@$(BIN)/pip-audit --local --skip-editable --progress-spinner off --timeout 5 >$@ 2>&1 \
+	  || grep -E '^Found [0-9]+ known|(GHSA|PYSEC|CVE)-' $@ || echo "dependencies not audited: PyPI does not answer"
+
 clean:  ## remove everything that runs made (never data/ or results/)
-	rm -rf build .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf build data/.download-* .pytest_cache .ruff_cache .hypothesis .coverage
 
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \

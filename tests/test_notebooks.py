@@ -79,7 +79,7 @@ def code_cells(notebook):
 
 
 def check_outputs(notebook):
-    """Executed top to bottom without errors, widgets, machine paths or user names."""
+    """Executed top to bottom without errors, widgets, machine paths, user names or tokens."""
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert "widgets" not in notebook.metadata
@@ -89,6 +89,25 @@ def check_outputs(notebook):
     assert not re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\", words)
     assert str(Path.home()) == "/" or f"{Path.home()}/" not in words
     assert getpass.getuser() in ("root",) or getpass.getuser() not in words
+    everything = re.sub(r'"image/png": "[^"]*"', "", json.dumps(notebook))  # sources and metadata, too
+    assert not re.search(r"KGAT_|gh[pos]_\w{20}|hf_\w{20}|\bkey\W{1,8}\w{20}|\b[0-9a-f]{32}\b", everything)
+
+
+LEAKS = [
+    "KGAT_0f1e2d3c4b5a",
+    '{"username":"ada","key":"0123456789abcdef0123456789abcdef"}',
+    "/home/ada/scans",
+    "C:\\\\Users",
+]
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_planted_token_or_path_is_found(leak):
+    cell = nbformat.v4.new_code_cell("1", execution_count=1)
+    check_outputs(nbformat.v4.new_notebook(cells=[cell]))
+    cell.outputs = [nbformat.v4.new_output("stream", text=f"so: {leak}\n")]
+    with pytest.raises(AssertionError):
+        check_outputs(nbformat.v4.new_notebook(cells=[cell]))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
