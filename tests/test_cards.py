@@ -80,9 +80,17 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "data/README.md", "docs/model_card.md", "docs/claim.md"]
-)
+def test_every_test_that_the_table_of_faults_names_is_there():
+    tests = "".join(file.read_text() for file in (ROOT / "tests").glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs/reliability.md").read_text())
+    assert len(named) > 40 and [name for name in named if f"def {name}(" not in tests] == []
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "data/README.md", *(f"docs/{page}.md" for page in
+         ("model_card", "claim", "reliability"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_to_files_and_headings_that_exist(name):
     page = ROOT / name
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
