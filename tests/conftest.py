@@ -5,10 +5,11 @@ import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
 
-from braintumor import config, generators, models, phantoms, training
+from braintumor import config, generators, models, training
 
 import keras
 import numpy
+import phantoms
 import pytest
 
 CLASSES = 4

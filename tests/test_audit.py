@@ -4,11 +4,12 @@ import os
 import shutil
 from pathlib import Path
 
-from braintumor import audit, dataset, generators, metrics, phantoms, splits
+from braintumor import audit, dataset, generators, metrics, splits
 
 import cv2
 import numpy
 import pandas
+import phantoms
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 

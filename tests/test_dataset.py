@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from braintumor import config, dataset, download, phantoms
+from braintumor import config, dataset, download
 
 import cv2
 import numpy as np
@@ -94,7 +94,7 @@ def test_copies_of_an_unknown_scan_share_a_group_and_are_a_conflict_if_their_lab
 
 
 def test_phantoms_bring_their_own_table(root):
-    known(root).to_csv(root / phantoms.PHANTOM_TABLE, index=False)
+    known(root).to_csv(root / dataset.PHANTOM_TABLE, index=False)
     assert dataset.scan_table(root)["group"].str.startswith("patient-").all()
 
 
@@ -190,7 +190,7 @@ def test_another_data_set_is_unverified(root, tmp_path):
 
 
 def test_phantoms_are_called_phantoms_everywhere(root):
-    known(root).to_csv(root / phantoms.PHANTOM_TABLE, index=False)
+    known(root).to_csv(root / dataset.PHANTOM_TABLE, index=False)
     report = dataset.verify(root, dataset.scan_table(root))
     assert (report["name"], report["status"]) == ("phantoms", "phantoms")
     assert dataset.note(report) == "PHANTOMS: synthetic drawings, not patients"
@@ -212,11 +212,10 @@ def test_the_real_scans_are_verified_in_seconds():
 
 @pytest.fixture
 def offline(tmp_path, monkeypatch):
-    """A fresh checkout without data, network or credentials; phantoms are made quickly. Gives its folder."""
+    """A fresh checkout without data, network or credentials. Gives its folder."""
     monkeypatch.delenv("BRAINTUMOR_DATA", raising=False)
     monkeypatch.setattr(download, "reachable", lambda host: False)
     monkeypatch.setattr(download, "kaggle_credentials", no_credentials)
-    monkeypatch.setattr(phantoms, "write_phantoms", make_phantoms)
     (tmp_path / "data").mkdir()
     known(write_scans(tmp_path / "source")).to_csv(tmp_path / "data/image_groups.csv", index=False)
     return tmp_path
@@ -224,12 +223,6 @@ def offline(tmp_path, monkeypatch):
 
 def no_credentials():
     raise ValueError("no Kaggle credentials found (such as ~/.kaggle/kaggle.json)")
-
-
-def make_phantoms(root, scans, seed):
-    if root.exists():
-        raise FileExistsError(root)
-    known(write_scans(root, scans=scans // 100)).to_csv(root / phantoms.PHANTOM_TABLE, index=False)
 
 
 def locate(folder):
@@ -271,13 +264,14 @@ def test_without_data_and_network_there_are_phantoms_and_everyone_is_told(offlin
         "kagglehub: about 90 MB ... no network (api.kaggle.com does not answer)",
         "PHANTOMS: no scans could be had, so everything below shows synthetic drawings, not patients.",
     ]
-    assert locate(offline) == "build/phantoms"  # made once
+    table = dataset.scan_table(offline / "build/phantoms")
+    assert dataset.verify(offline / "build/phantoms", table)["verified"] == 400
+    assert locate(offline) == "build/phantoms"  # unpacked once
 
 
 def test_a_network_whose_name_server_hangs_costs_seconds(offline, monkeypatch):
     monkeypatch.undo()
     monkeypatch.delenv("BRAINTUMOR_DATA", raising=False)
-    monkeypatch.setattr(phantoms, "write_phantoms", make_phantoms)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(20) or [])
     start = time.monotonic()
     assert locate(offline) == "build/phantoms"

@@ -9,10 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from braintumor import phantoms
-
 import nbformat
 import pandas
+import phantoms
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]

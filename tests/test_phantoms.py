@@ -1,13 +1,15 @@
 """Phantoms: a synthetic data set that behaves like the real one, only smaller and with nothing hidden."""
 
 import hashlib
+import shutil
 import time
 
-from braintumor import phantoms
+from braintumor import dataset
 
 import cv2
 import numpy as np
 import pandas
+import phantoms
 import pytest
 
 SIZE = 96  # px: small files keep these tests fast
@@ -39,7 +41,7 @@ def test_the_table_describes_the_files_on_disk(data_set):
 
 def test_the_table_on_disk_is_the_table_returned(data_set):
     root, table = data_set
-    pandas.testing.assert_frame_equal(pandas.read_csv(root / phantoms.PHANTOM_TABLE), table)
+    pandas.testing.assert_frame_equal(pandas.read_csv(root / dataset.PHANTOM_TABLE), table)
 
 
 def test_classes_are_balanced_and_no_patient_is_on_both_sides(data_set):
@@ -83,7 +85,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, data_set):
     root, table = data_set
     again = phantoms.write_phantoms(tmp_path / "again", scans=64, seed=3, size=SIZE)
     pandas.testing.assert_frame_equal(again, table)
-    assert (tmp_path / "again" / phantoms.PHANTOM_TABLE).read_bytes() == (root / phantoms.PHANTOM_TABLE).read_bytes()
+    assert (tmp_path / "again" / dataset.PHANTOM_TABLE).read_bytes() == (root / dataset.PHANTOM_TABLE).read_bytes()
 
 
 def test_another_seed_gives_other_patients(data_set):
@@ -174,3 +176,14 @@ def test_nothing_half_written_is_left_behind(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         phantoms.write_phantoms(tmp_path / "broken", scans=48, seed=0, size=32)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_sample_in_the_package_is_what_is_drawn_here(tmp_path):
+    """Not to the byte: JPEG encoders differ between versions of OpenCV."""
+    shutil.unpack_archive(dataset.SAMPLE, tmp_path)
+    table = phantoms.write_phantoms(tmp_path / "drawn", scans=400, seed=0, size=128).drop(columns="sha256")
+    embedded = pandas.read_csv(tmp_path / "phantoms" / dataset.PHANTOM_TABLE).drop(columns="sha256")
+    pandas.testing.assert_frame_equal(embedded, table)
+    for path in table["path"][::40]:
+        one, other = (cv2.imread(str(tmp_path / name / path)).astype(int) for name in ("phantoms", "drawn"))
+        assert np.abs(one - other).mean() < 3

@@ -310,7 +310,7 @@ def growth(count, patients=1000):
 
 def many_phantoms(root, count, patients):
     """Copies of 400 phantoms that differ in their last bytes, which JPEG readers ignore; gives their table."""
-    from braintumor import phantoms
+    import phantoms
 
     table = phantoms.write_phantoms(root / "few", scans=400, seed=0)
     rows = table.iloc[numpy.arange(count) % len(table)].reset_index(drop=True)

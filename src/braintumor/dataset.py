@@ -2,16 +2,20 @@
 
 import hashlib
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy
 import pandas
 
-from . import download, phantoms
+from . import download
 from .config import BUILD_DIR, DATA_DIR
 
 BOX = ["box_x", "box_y", "box_w", "box_h"]
+SAMPLE = Path(__file__).with_name("phantoms.zip")  # written by tools/phantoms.py
+PHANTOM_TABLE = "phantoms.csv"  # marks, and describes, a folder of synthetic scans
 _SCAN = r"^(?P<path>(?P<split>Testing|Training)/(?P<label>[^._/][^/]*)/[^./][^/]*\.(?i:jpe?g|png|bmp|tiff?|webp))$"
 
 
@@ -35,14 +39,17 @@ def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
             print(getattr(error, "strerror", None) or error)
     print("PHANTOMS: no scans could be had, so everything below shows synthetic drawings, not patients.")
     root = build_dir / "phantoms"
-    if not (root / phantoms.PHANTOM_TABLE).exists():
-        phantoms.write_phantoms(root, scans=400, seed=0)
+    if not root.exists():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".phantoms-", dir=root.parent) as folder:
+            shutil.unpack_archive(SAMPLE, folder)
+            Path(folder, root.name).rename(root)
     return root
 
 
 def known_scans(root: Path, data_dir: Path = DATA_DIR) -> pandas.DataFrame:
     """root/phantoms.csv, else the committed data/image_groups.csv; FileNotFoundError where there is neither."""
-    for table in filter(Path.is_file, (root / phantoms.PHANTOM_TABLE, data_dir / "image_groups.csv")):
+    for table in filter(Path.is_file, (root / PHANTOM_TABLE, data_dir / "image_groups.csv")):
         return pandas.read_csv(table)
     raise FileNotFoundError("data/image_groups.csv is missing, so no scan can be verified; work in a git checkout.")
 
@@ -95,7 +102,7 @@ def verify(root: Path, table: pandas.DataFrame, reference: pandas.DataFrame | No
     changed = sorted(path for path in here.keys() & there if here[path] != there[path])
     status = "changed" if changed or extra else "incomplete" if missing else "verified"
     status = "unverified" if len(extra) > len(here) / 2 else status
-    status = "phantoms" if (root / phantoms.PHANTOM_TABLE).exists() else status
+    status = "phantoms" if (root / PHANTOM_TABLE).exists() else status
     name = {"phantoms": "phantoms", "unverified": "unverified data set"}.get(status, download.DATASET)
     counts = dict(scans=len(here), verified=len(here.items() & there.items()), expected=len(there))
     return dict(name=name, status=status, **counts, missing=missing, changed=changed, extra=extra)

@@ -1,12 +1,17 @@
-"""A synthetic brain MR data set on disk, for when there is no data and no network.
+"""Draw a synthetic brain MR data set: for the tests, and for src/braintumor/phantoms.zip, which stands in for scans.
+
+`python tools/phantoms.py` writes that archive anew.
 
 A head of ellipsoids (Shepp, Logan: IEEE Trans. Nucl. Sci. 21, 1974) with a cortex folded along a gyroid, cut in planes,
 grey as contrast-enhanced, fat-suppressed T1 images. In cm from between the thalami: x to image right, y forwards, z up.
 """
 
 import hashlib
+import shutil
 import tempfile
 from pathlib import Path
+
+from braintumor import dataset
 
 import cv2
 import numpy as np
@@ -14,7 +19,6 @@ import pandas
 
 LABELS = ("glioma", "meningioma", "no_tumor", "pituitary")
 VIEWS = ("sagittal", "coronal", "axial")  # planes across x, y, z
-PHANTOM_TABLE = "phantoms.csv"
 SLICES, MINIMUM_SCANS = 4, 48  # at least three patients a class, one of them for testing
 GREY = dict(air=0.02, bone=0.06, fluid=0.12, oedema=0.26, grey=0.33, white=0.42, tumour=0.95, fat=0.5)
 # ellipsoids in the order of painting: tissue, centre |x| y z, radii x y z
@@ -50,14 +54,14 @@ def write_phantoms(root: Path, scans: int, seed: int, size: int = 256) -> pandas
             drawn = draw_patient(label, VIEWS[turn % len(VIEWS)], np.random.default_rng([seed, number]), size)
             for scan, (image, box) in enumerate(drawn[: scans - SLICES * index], start=1):
                 path = Path(split, label.removesuffix("_tumor") + "_tumor", f"p{number:04d}_{scan}.jpg")
-                data = cv2.imencode(".jpg", image)[1].tobytes()
+                data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
                 (staging / path).parent.mkdir(parents=True, exist_ok=True)
                 (staging / path).write_bytes(data)
                 facts = path.as_posix(), hashlib.sha256(data).hexdigest(), split.lower(), label, f"phantom-{number:04d}"
                 rows.append((*facts, *(box or [np.nan] * 4)))
         columns = ["path", "sha256", "split", "label", "group", "box_x", "box_y", "box_w", "box_h"]
         table = pandas.DataFrame(sorted(rows), columns=columns).assign(label_conflict=False)
-        table.to_csv(staging / PHANTOM_TABLE, index=False)
+        table.to_csv(staging / dataset.PHANTOM_TABLE, index=False)
         staging.rename(root)
     return table
 
@@ -122,3 +126,9 @@ def _draw(label, points, ball, phase):
     oedema, core = (away * (1 + 0.3 * waves[0]) < 1.75) & (depth > 0.25), mask & (level < 0.78 + 0.16 * waves[1])
     layers = dict(glioma=[("oedema", oedema), ("tumour", mask), ("fluid", core)], meningioma=[("tumour", mask | tail)])
     return head + layers.get(label, [("tumour", mask)]), cv2.boundingRect(mask.astype(np.uint8))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        write_phantoms(Path(folder, "phantoms"), scans=400, seed=0, size=128)
+        shutil.make_archive(str(dataset.SAMPLE.with_suffix("")), "zip", folder, "phantoms")
