@@ -104,18 +104,18 @@ def training_scans(root, count):
     return table[table["split"] == "training"].sample(count, random_state=0)
 
 
-def our_sequence(root, count):
+def our_sequence(root, table):
     from braintumor import generators
 
-    images, _ = generators.load_images(training_scans(root, count), root, SIZE)
-    return generators.ScanSequence(images, numpy.arange(count) % 4, classes=4, batch_size=BATCH, seed=0,
+    images, _ = generators.load_images(table, root, SIZE)
+    return generators.ScanSequence(images, numpy.arange(len(table)) % 4, classes=4, batch_size=BATCH, seed=0,
                                    augmentation=generators.AUGMENTATIONS["original"])  # fmt: skip
 
 
 def our_pipeline(root, count=640):
     """The augmenting of an epoch, as ``fit`` asks for it, and its share of the decoding, done once for all epochs."""
-    started = time.perf_counter()
-    sequence = our_sequence(root, count)
+    table, started = training_scans(root, count), time.perf_counter()
+    sequence = our_sequence(root, table)
     decoding = (time.perf_counter() - started) / EPOCHS
     pool = ThreadPoolExecutor(sequence.workers)
     epoch = rate(count, lambda: [len(batch) for batch in pool.map(sequence.__getitem__, range(len(sequence)))])
@@ -170,8 +170,8 @@ def one_batch(channels):
     return images, numpy.eye(4, dtype="float32")[numpy.arange(BATCH) % 4]
 
 
-def our_training(root, model, recipe, fused=True, batches=1):
-    network, sequence = our_classifier(model, recipe, fused), our_sequence(root, batches * BATCH)
+def our_training(root, model, recipe, batches, fused=True):
+    network, sequence = our_classifier(model, recipe, fused), our_sequence(root, training_scans(root, batches * BATCH))
     return rate(batches * BATCH, lambda: network.fit(sequence, verbose=0, shuffle=False))
 
 
@@ -185,7 +185,7 @@ def training_from_memory(model, recipe, batches):
     return rate(batches * BATCH, lambda: network.fit(again, verbose=0, shuffle=False))
 
 
-def original_training(root, model):
+def original_training(root, model, batches):
     """The original as it was written: Keras' network in float32, all of it trained by Adam, fed by its generator."""
     import keras
 
@@ -196,8 +196,8 @@ def original_training(root, model):
         keras.layers.Dropout(0.5), keras.layers.Dense(4, activation="softmax"),
     ])  # fmt: skip
     network.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
-    batches = original_generator(root)
-    return rate(BATCH, lambda: network.fit(batches, steps_per_epoch=1, verbose=0))
+    scans = original_generator(root)
+    return rate(batches * BATCH, lambda: network.fit(scans, steps_per_epoch=batches, verbose=0))
 
 
 def torch_training(model):
@@ -244,7 +244,7 @@ def training_gflop(model):
     return lambda: 3e-9 * forward
 
 
-def our_study(root, scans=96, held_out=24):
+def our_study(root, scans=192, held_out=48):
     """Seconds a training scan, from files to two judged models: 20 epochs of a new head on a frozen backbone each."""
     from braintumor import evaluation, generators, training
 
@@ -349,15 +349,16 @@ def benchmark(root, torch: bool, openvino: bool):
     peak = medians(product=matrix_product)["product"]
     original_seconds = 0.0
     for model in MODELS:
+        few, more = (1, 2) if model == "vgg16" else (2, 4)
         subjects = {
-            "ours": partial(our_training, root, model, "transfer"),
-            "whole": partial(our_training, root, model, "scratch"),
-            "original": partial(original_training, root, model),
+            "ours": partial(our_training, root, model, "transfer", more),
+            "whole": partial(our_training, root, model, "scratch", more),
+            "original": partial(original_training, root, model, few),
         }
         if torch:
             subjects["torch"] = partial(torch_training, model)
         if model == "resnet50":
-            subjects["unfused"] = partial(our_training, root, model, "scratch", fused=False)
+            subjects["unfused"] = partial(our_training, root, model, "scratch", more, fused=False)
         train = medians(**subjects)
         original_seconds += STUDY_SCANS * EPOCHS / train["original"]
         yield row(f"train_{model}", "images/s", train["ours"], train["original"], "original recipe, float32")
@@ -370,8 +371,8 @@ def benchmark(root, torch: bool, openvino: bool):
         gflop = medians(repeats=1, gflop=partial(training_gflop, model))["gflop"]
         reference = "bfloat16 matrix product"
         yield row(f"fraction_of_peak_{model}", "GFLOP/s", train["whole"] * gflop, peak, reference)
-    feed = medians(ours=partial(our_training, root, "resnet50", "scratch", batches=3),
-                   memory=partial(training_from_memory, "resnet50", "scratch", batches=3))  # fmt: skip
+    feed = medians(ours=partial(our_training, root, "resnet50", "scratch", 3),
+                   memory=partial(training_from_memory, "resnet50", "scratch", 3))  # fmt: skip
     yield row("feed", "images/s", feed["ours"], feed["memory"], "one batch in memory")
     seconds = medians(repeats=1, study=partial(our_study, root))["study"] * STUDY_SCANS
     yield row("study", "s", seconds, original_seconds, "original recipe, 20 epochs each")
