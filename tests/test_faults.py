@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from braintumor import config, dataset, evaluation, generators, metrics, splits, training
+from braintumor import config, dataset, evaluation, generators, metrics, models, splits, training
 
 import cv2
 import keras
@@ -369,6 +369,23 @@ def test_a_second_training_of_the_same_run_names_the_first_until_that_is_dead(
     rival.kill()
     rival.wait()
     assert len(train(quick(), tiny, two_sequences(), tmp_path / "run")[1]) == 3
+
+
+class Greedy(keras.layers.Layer):
+    """Wants more memory than any machine has."""
+
+    def call(self, inputs):
+        return inputs + keras.ops.mean(keras.ops.ones((keras.ops.shape(inputs)[0], 10**8, 10**6)))
+
+
+def test_out_of_memory_suggests_half_the_batch(quick, two_sequences, monkeypatch, tmp_path):
+    def constructor(*, input_shape, name, **_):
+        inputs = keras.Input(input_shape)
+        return keras.Model(inputs, Greedy()(inputs), name=name)
+
+    monkeypatch.setitem(models.BACKBONES, "greedy", models.Backbone(constructor, "", models.CAFFE, "", 1e-3))
+    with pytest.raises(MemoryError, match=r"^Out of memory: set batch_size=4 in settings_from\.$"):
+        train(quick(recipe="scratch", batch_size=8), "greedy", two_sequences(), tmp_path / "run")
 
 
 # --- results ---

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -102,7 +103,7 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
         if done >= phase["first"]:
             read_file(folder / CHECKPOINT.format(done), model.load_weights)
         keeper, first = EpochKeeper(model, folder, phase, settings.epochs, train_scans), max(done, phase["first"] - 1)
-        with claim(folder):
+        with claim(folder), named_out_of_memory(settings.batch_size):
             if phase["phase"] == "head":
                 fit_head(model, train_scans, validation_scans, range(first, phase["last"]), keeper)
             elif first < phase["last"]:
@@ -149,6 +150,19 @@ def read_file(file: Path, read):
         return read(file)
     except Exception as error:
         raise ValueError(f"'{file.parent.name}/{file.name}' is damaged: restore it or remove that run.") from error
+
+
+@contextmanager
+def named_out_of_memory(batch_size: int):
+    """What every backend calls otherwise becomes a MemoryError that names a smaller batch."""
+    try:
+        yield
+    except Exception as error:
+        if not any(
+            word in repr(error).lower() for word in ("memoryerror", "out of memory", "outofmemory", "exhausted")
+        ):
+            raise
+        raise MemoryError(f"Out of memory: set batch_size={max(1, batch_size // 2)} in settings_from.") from error
 
 
 def claim(folder: Path):
