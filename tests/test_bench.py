@@ -4,6 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy
 import pandas
 import pytest
 
@@ -35,6 +36,15 @@ def failing():
 def test_a_subject_that_fails_ends_the_benchmark():
     with pytest.raises(EOFError):
         bench.medians(ours=failing)
+
+
+@pytest.mark.parametrize("name", bench.MODELS)
+def test_an_exported_model_answers_as_the_original(networks, name):
+    pytest.importorskip("openvino", reason="OpenVINO is installed by make bench")
+    scans = numpy.random.default_rng(0).random((16, 32, 32, 1), "float32")
+    expected, found = networks[name].predict(scans, verbose=0), bench.in_openvino(networks[name], "f32")(scans)[0]
+    assert numpy.abs(found - expected).max() <= 1e-3
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
 
 
 def test_copies_of_phantoms_are_scans_of_their_own_in_so_many_patients(tmp_path):

@@ -381,9 +381,9 @@ class Greedy(keras.layers.Layer):
 def test_out_of_memory_suggests_half_the_batch(quick, two_sequences, monkeypatch, tmp_path):
     def constructor(*, input_shape, name, **_):
         inputs = keras.Input(input_shape)
-        return keras.Model(inputs, Greedy()(inputs), name=name)
+        return keras.Model(inputs, Greedy(name="greedy")(inputs), name=name)
 
-    monkeypatch.setitem(models.BACKBONES, "greedy", models.Backbone(constructor, "", models.CAFFE, "", 1e-3))
+    monkeypatch.setitem(models.BACKBONES, "greedy", models.Backbone(constructor, "", models.CAFFE, "greedy", 1e-3))
     with pytest.raises(MemoryError, match=r"^Out of memory: set batch_size=4 in settings_from\.$"):
         train(quick(recipe="scratch", batch_size=8), "greedy", two_sequences(), tmp_path / "run")
 

@@ -268,23 +268,26 @@ def our_study(root, scans=192, held_out=48):
 
 
 def predicting(model, batch, exported):
-    """Images a second of our classifier at 128 px: ``predict``, or the same network exported to OpenVINO."""
+    """Images a second of our classifier at 128 px: by ``predict``, or the same network exported to OpenVINO."""
     from braintumor import models, training
 
-    settings = config.settings_from("cpu-scratch", seed=0)
-    if exported:
-        settings = config.settings_from("cpu-scratch", seed=0, precision="float32")
+    precision = models.choose_precision("auto")
+    settings = config.settings_from("cpu-scratch", seed=0, precision="float32" if exported else precision)
     network = training.build_for(settings, model, classes=4)
     images = one_batch(1)[0][:batch, : settings.image_size, : settings.image_size]
     if not exported:
         return rate(batch, lambda: network.predict(images, verbose=0))
+    compiled = in_openvino(network, "bf16" if precision == "mixed_bfloat16" else "f32")
+    return rate(batch, lambda: compiled(images))
+
+
+def in_openvino(network, precision):
+    """A float32 network as OpenVINO computes it in this precision (``f32`` or ``bf16``): from images to [[...]]."""
     import openvino
 
-    hint = "bf16" if models.choose_precision("auto") == "mixed_bfloat16" else "f32"
     with tempfile.TemporaryDirectory() as folder:
         network.export(f"{folder}/model.xml", format="openvino", verbose=False)
-        compiled = openvino.Core().compile_model(f"{folder}/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": hint})
-    return rate(batch, lambda: compiled(images))
+        return openvino.Core().compile_model(f"{folder}/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": precision})
 
 
 # --- growing ---

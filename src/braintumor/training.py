@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,9 +159,7 @@ def named_out_of_memory(batch_size: int):
     try:
         yield
     except Exception as error:
-        if not any(
-            word in repr(error).lower() for word in ("memoryerror", "out of memory", "outofmemory", "exhausted")
-        ):
+        if not re.search("(?i)memoryerror|out.?of.?memory|exhausted", repr(error)):
             raise
         raise MemoryError(f"Out of memory: set batch_size={max(1, batch_size // 2)} in settings_from.") from error
 
