@@ -21,14 +21,14 @@ results: .venv/ready  ## the whole study on all scans, into notebooks/ and resul
 	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),cpu-scratch) --into notebooks
 	@$(BIN)/python tools/update_readme.py
 
-bench: .venv/ready-bench  ## speed against other ways to do the same, in 20 minutes (installs PyTorch and OpenVINO, 5 GB)
+bench: .venv/ready-bench  ## speed beside other ways to do the same, in 20 minutes; needs the scans, installs 5 GB
 	@$(BIN)/python tools/bench.py
 	@$(BIN)/python tools/update_readme.py
 
 test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, most notebooks on phantoms, coverage
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov -m 'not slow'
 
-test-all: .venv/ready-dev lint  ## all checks, and the notebooks that train several networks
+test-all: .venv/ready-dev lint  ## the same, and what takes minutes: more notebooks, killed processes, 100,000 scans
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov
 
 lint: .venv/ready-dev build/audit.txt  ## style of code and notebooks; known weaknesses of the dependencies are listed
