@@ -76,7 +76,7 @@ def result_table(results: Path) -> str:
 
 
 def whole_study_minutes(results: Path) -> float:
-    """How long `make results` would take here, by the quick run's seconds an epoch, per scan, pixel and core."""
+    """How long the trainings of 03 and 04 take here, by the quick run's seconds an epoch, scan, pixel and core."""
     whole = config.Settings(preset="cpu-scratch", seed=0, **config.PRESETS["cpu-scratch"])
     table = splits.assign_subsets(pandas.read_csv(config.DATA_DIR / "image_groups.csv"), whole.protocol, whole.seed)
     scans, seconds = (table["subset"] == "train").sum(), 0.0

@@ -1,4 +1,4 @@
-"""Write the results in README and model card from the committed result files: no figure in them is typed by hand."""
+"""Write the results in README, model card and speed page from the result files: no number there is typed by hand."""
 
 import json
 from pathlib import Path

@@ -12,7 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from .generators import head_frame, read_scan
 
-FEATURES = ["width", "height", "bytes", "mean_grey", "contrast", "border"]  # contrast: deviation
+FEATURES = ["width", "height", "bytes", "mean_grey", "contrast", "border"]  # contrast: the deviation of greys
 NEAR = 24  # of 256 bits: two perceptual hashes that differ in no more are near-duplicates
 
 

@@ -1,4 +1,4 @@
-"""What exactly is being run: the settings of a study and the folders it uses."""
+"""What exactly is being run: the settings of a study, its recipes and the folders it uses."""
 
 import dataclasses
 import os
@@ -13,7 +13,7 @@ BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick r
 PLAIN = dict(batch_norm_momentum=None, zero_init=False, frame="scan", augmentation="original")
 RECIPES = {
     "original": dict(convention="unit"),  # as the study began: all at Adam's default rate, [0, 1] into the backbone
-    "transfer": dict(convention="imagenet"),  # the head on the frozen backbone, then late layers too, at a low rate
+    "transfer": dict(convention="imagenet"),  # the head on features of the frozen backbone, then late layers too
     "scratch": dict(convention="centred", batch_norm_momentum=0.9),  # random weights, statistics that follow quickly
 }
 OPTIONS = {  # written behind a recipe: scratch+head+looks
@@ -46,7 +46,7 @@ class Settings:
     max_scans: int | None  # about so many scans, a stratified part
     precision: str  # a Keras dtype policy | auto: the fastest one that the processor has hardware for
     seed: int
-    unreadable: str = "stop"  # before training, with a list of such scans | leave_out
+    unreadable: str = "stop"  # before training, with a list of bad files | leave_out: go on without them
 
     @property
     def results_dir(self) -> Path:

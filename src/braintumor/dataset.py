@@ -20,7 +20,7 @@ _SCAN = r"^(?P<path>(?P<split>Testing|Training)/(?P<label>[^._/][^/]*)/[^./][^/]
 
 
 def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
-    """The folder with Training and Testing, the first of five places; a line is printed on each that was tried."""
+    """The folder with Training and Testing: the first of five places, last phantoms; each that is tried is printed."""
     target = data_dir / download.DATASET.split("/")[1]
     named, earlier = os.environ.get("BRAINTUMOR_DATA"), target if target.exists() else None
     for name, root in {"BRAINTUMOR_DATA": named and Path(named).expanduser(), f"data/{target.name}": earlier}.items():

@@ -17,7 +17,7 @@ from .splits import load_study
 from .training import build_for, read_file, replace_file, run_folder, run_name, train, with_available_weights
 
 JUDGES = ["validation", "other_source", "test"]  # subsets that never train
-LAST_FILE = "settings.json"  # of a run: where it stands, the others do
+LAST_FILE = "settings.json"  # of a run, written last: where it is, the others are
 
 
 def predict(model: keras.Model, table: pandas.DataFrame, subset: str | list, root: Path, settings: Settings):

@@ -1,4 +1,4 @@
-"""How scans reach the network: decoded once, augmented in one resampling, repeatable from (seed, epoch)."""
+"""How scans reach the network: decoded once into a file, augmented in one resampling, repeatable from (seed, epoch)."""
 
 import math
 import tempfile
@@ -115,6 +115,7 @@ class ScanSequence(keras.utils.PyDataset):
 
     ``labels`` are class indices, shape (scans,). With an ``augmentation`` (see ``AUGMENTATIONS``) each epoch has an
     order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in order.
+    Two threads prepare batches; each batch draws from a generator of its own, so it does not matter which is first.
     """
 
     def __init__(self, images, labels, *, classes, batch_size, augmentation, seed):

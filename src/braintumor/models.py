@@ -90,8 +90,8 @@ def batch_norms(network: keras.Model) -> list:
 def fuse_batch_norms(network: keras.Model) -> None:
     """Let the batch norms of a network use TensorFlow's fused kernel on a processor; elsewhere nothing changes.
 
-    One pass over the features in their own precision, where Keras makes a dozen in float32: a ResNet50 trains half as
-    fast again. The layers stay those of Keras, so a saved file needs nothing from here.
+    One pass over the features in their own precision, where Keras makes a dozen in float32: see docs/speed.md. The
+    layers stay those of Keras, so a saved file needs nothing from here.
     """
     if keras.backend.backend() == "tensorflow" and not _on_gpu():
         for layer in batch_norms(network):

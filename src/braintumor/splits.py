@@ -14,7 +14,7 @@ KNOWN_PATIENTS = ("patient-", "phantom-")  # other groups are near-duplicates ("
 
 
 def load_scans(settings: Settings) -> tuple[Path, pandas.DataFrame, dict]:
-    """The data folder, all its scans, and the report, also printed; ValueError for bad files or phantoms in results."""
+    """The data folder, its scans, and the report, also printed; ValueError for bad files, or phantoms beyond sample."""
     root = dataset.locate_data()
     table = dataset.scan_table(root)
     report = dataset.verify(root, table)

@@ -93,7 +93,8 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
     """Train by the settings' recipe and return the history, one row an epoch.
 
     After every epoch ``folder`` holds the history, a checkpoint to go on from, and ``best.keras`` by validation
-    accuracy. Called again, it goes on after the last epoch on disk. Raises FloatingPointError for a loss of NaN.
+    accuracy. Called again, it goes on after the last epoch on disk. Raises FloatingPointError for a loss that is no
+    number, MemoryError that names a smaller batch, RuntimeError while another process trains this run.
     """
     history = read_history(folder)
     done = len(history)
@@ -155,7 +156,7 @@ def read_file(file: Path, read):
 
 @contextmanager
 def named_out_of_memory(batch_size: int):
-    """What every backend calls otherwise becomes a MemoryError that names a smaller batch."""
+    """Turn the out-of-memory error of any backend into a MemoryError that names a smaller batch."""
     try:
         yield
     except Exception as error:
@@ -165,7 +166,7 @@ def named_out_of_memory(batch_size: int):
 
 
 def claim(folder: Path):
-    """Have a run's folder to ourselves ``with`` this, at most until we die; RuntimeError names who has it already."""
+    """Lock a run's folder for a ``with``, at most until this process ends; RuntimeError names who has it already."""
     owner = Path(f"{folder}.owner")
     try:
         held = FileLock(f"{folder}.lock").acquire(timeout=0)
