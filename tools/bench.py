@@ -434,11 +434,14 @@ def main():
     from braintumor import evaluation, training
 
     rows, root = [], dataset.locate_data()
+    report = dataset.verify(root, dataset.scan_table(root))
+    if report["status"] == "phantoms":
+        raise SystemExit("The benchmark needs real scans: set BRAINTUMOR_DATA to a folder of them.")
     for row in benchmark(root, *(util.find_spec(name) is not None for name in ("torch", "openvino"))):
         print(f"{row['ratio']:8.2f}  {ROWS[row['name']][0]}", flush=True)
         rows.append(row)
     table = pandas.DataFrame(rows)
-    facts = machine() | {"data": dataset.describe(dataset.verify(root, dataset.scan_table(root)))}
+    facts = machine() | {"data": dataset.describe(report)}
     evaluation.write_table(table, arguments.into / "benchmark.csv")
     training.replace_file(arguments.into / "benchmark.json", lambda file: file.write_text(json.dumps(facts, indent=1)))
     evaluation.save_figure(draw(table, facts), arguments.into / "figures" / "benchmark.png")
