@@ -11,7 +11,6 @@ import re
 import resource
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import metadata, util
@@ -113,13 +112,12 @@ def our_sequence(root, table):
 
 
 def our_pipeline(root, count=640):
-    """The augmenting of an epoch, as ``fit`` asks for it, and its share of the decoding, done once for all epochs."""
+    """The augmenting of an epoch, and its share of the decoding, done once for all epochs."""
     table, started = training_scans(root, count), time.perf_counter()
     sequence = our_sequence(root, table)
     decoding = (time.perf_counter() - started) / EPOCHS
-    pool = ThreadPoolExecutor(sequence.workers)
-    epoch = rate(count, lambda: [len(batch) for batch in pool.map(sequence.__getitem__, range(len(sequence)))])
-    return lambda: count / (count / epoch() + decoding)
+    epochs = rate(5 * count, lambda: [len(sequence[index]) for _ in range(5) for index in range(len(sequence))])
+    return lambda: count / (count / epochs() + decoding)
 
 
 def original_generator(root):

@@ -115,11 +115,10 @@ class ScanSequence(keras.utils.PyDataset):
 
     ``labels`` are class indices, shape (scans,). With an ``augmentation`` (see ``AUGMENTATIONS``) each epoch has an
     order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in order.
-    Two threads prepare batches; each batch draws from a generator of its own, so it does not matter which is first.
     """
 
     def __init__(self, images, labels, *, classes, batch_size, augmentation, seed):
-        super().__init__(workers=2, max_queue_size=4)
+        super().__init__()
         self.images, self.labels, self.one_hot = images, numpy.asarray(labels), numpy.eye(classes, dtype="float32")
         self.batch_size, self.augmentation = batch_size, augmentation
         self.seed, self.epoch = seed, 0  # training sets the epoch
