@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 import update_readme  # noqa: E402
 
-CARD, CLAIM = ROOT / "docs" / "model_card.md", ROOT / "docs" / "claim.md"
+CARD, CLAIM, SPEED = (ROOT / "docs" / f"{name}.md" for name in ("model_card", "claim", "speed"))
 
 
-def test_the_model_card_tells_exactly_what_the_result_files_say():
-    card = CARD.read_text()
-    assert update_readme.updated(card, update_readme.sections(ROOT)[CARD]) == card
+@pytest.mark.parametrize("page", [CARD, SPEED], ids=lambda page: page.stem)
+def test_a_page_tells_exactly_what_the_result_files_say(page):
+    assert update_readme.updated(page.read_text(), update_readme.sections(ROOT)[page]) == page.read_text()
 
 
 @pytest.mark.parametrize("page", [CARD, CLAIM], ids=lambda page: page.stem)
@@ -87,7 +87,7 @@ def test_every_test_that_the_table_of_faults_names_is_there():
 
 
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "data/README.md", *(f"docs/{page}.md" for page in
-         ("model_card", "claim", "reliability"))]  # fmt: skip
+         ("model_card", "claim", "reliability", "speed"))]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PAGES)

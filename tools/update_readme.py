@@ -137,7 +137,8 @@ def speed_section(results: Path) -> str:
     for row in pandas.read_csv(results / "benchmark.csv").itertuples():
         text, target = bench.ROWS[row.name]
         goal = "–" if target is None else f"{target:.2f}, {'reached' if row.ratio >= target else '**missed**'}"
-        numbers = f"{row.ours:,.3g} / {row.reference:,.3g} {row.unit}"
+        ours, reference = (f"{x:,.0f}" if x >= 100 else f"{x:.3g}" for x in (row.ours, row.reference))
+        numbers = f"{ours} / {reference} {row.unit}"
         rows.append({"ours / the other": text, "measured": numbers, "ratio": f"{row.ratio:.2f}", "target": goal})
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     machine = (
