@@ -419,11 +419,11 @@ def test_jax_alone_is_enough(tmp_path):
 
 
 TWICE = """
-import keras, sys
-sys.path.insert(0, sys.argv[1])
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1], str(Path(sys.argv[1]).with_name("tools"))
 from conftest import QUICK, made_up
 from braintumor import config, training
-from pathlib import Path
 settings = config.Settings(preset="sample", **QUICK)
 scans = made_up()
 network = training.build_for(settings, "vgg16", classes=4)
