@@ -1,17 +1,14 @@
 """Is the benchmark fair, and is it told as it was measured?"""
 
-import sys
 from functools import partial
 from pathlib import Path
 
+import bench
 import numpy
 import pandas
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-import bench  # noqa: E402
-
 COMMITTED = ROOT / "results" / "benchmark.csv"
 
 

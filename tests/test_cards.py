@@ -1,16 +1,14 @@
 """Model card, CLAIM table and data card: their numbers come from result files, their links lead somewhere."""
 
 import re
-import sys
 from pathlib import Path
 
 import numpy
 import pandas
 import pytest
+import update_readme
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
-import update_readme  # noqa: E402
 
 CARD, CLAIM, SPEED = (ROOT / "docs" / f"{name}.md" for name in ("model_card", "claim", "speed"))
 

@@ -13,6 +13,7 @@ import nbformat
 import pandas
 import phantoms
 import pytest
+import update_readme
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -140,9 +141,6 @@ def test_the_training_notebooks_differ_in_one_constant():
 
 
 def test_the_readme_tells_exactly_what_the_result_files_say():
-    sys.path.insert(0, str(ROOT / "tools"))
-    import update_readme
-
     section = update_readme.results_section(ROOT / "results", ROOT / "data" / "original_history.csv")
     readme = (ROOT / "README.md").read_text()
     assert update_readme.updated(readme, section) == readme

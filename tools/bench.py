@@ -132,9 +132,8 @@ def original_generator(root):
 
     how = dict(rotation_range=20, width_shift_range=0.2, height_shift_range=0.2, horizontal_flip=True)
     where = dict(target_size=(SIZE, SIZE), batch_size=BATCH, class_mode="categorical", subset="training")
-    return ImageDataGenerator(rescale=1 / 255, validation_split=0.2, **how).flow_from_directory(
-        root / "Training", **where
-    )
+    generator = ImageDataGenerator(rescale=1 / 255, validation_split=0.2, **how)
+    return generator.flow_from_directory(root / "Training", **where)
 
 
 def original_pipeline(root):
@@ -396,12 +395,12 @@ def benchmark(root, torch: bool, openvino: bool):
 def machine() -> dict:
     """What the ratios were measured on, without names or paths."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = ("keras", "tensorflow", "numpy", "opencv-python-headless", "torch", "openvino")
+    names = ("keras", "tensorflow", "numpy", "torch", "openvino")
     return {
         "processor": (re.findall("model name\\s*: (.*)", text) or ["unknown"])[0],
         "cores": multiprocessing.cpu_count(),
         "flags": sorted(set(re.findall("avx512_bf16|amx_bf16|avx512f|avx2", text))),
-        "versions": {name: metadata.version(name) for name in names if util.find_spec(name.split("-")[0])},
+        "versions": {name: metadata.version(name) for name in names if util.find_spec(name)},
     }
 
 

@@ -10,7 +10,8 @@ import pandas
 from scipy.spatial.distance import cdist
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from .generators import head_frame, read_scan
+from .dataset import read_scan
+from .generators import head_frame
 
 FEATURES = ["width", "height", "bytes", "mean_grey", "contrast", "border"]  # contrast: the deviation of greys
 NEAR = 24  # of 256 bits: two perceptual hashes that differ in no more are near-duplicates
