@@ -77,18 +77,19 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
     return table.join(same[BOX].astype(float))
 
 
-def examine(path: Path) -> tuple[numpy.ndarray | None, str]:
+def examine(path: Path, sha256: str | None = None) -> tuple[numpy.ndarray | None, str]:
     """The grey uint8 pixels of one scan, turned as its EXIF data say, and what is wrong with the file, or ""."""
     try:
         pixels = cv2.imdecode(numpy.fromfile(path, "uint8"), cv2.IMREAD_GRAYSCALE)
-        return pixels, "no whole image" if pixels is None else ""
+        changed = sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256
+        return pixels, "no whole image" if pixels is None else "changed since it was listed" if changed else ""
     except (OSError, cv2.error) as error:  # OpenCV has no words for people
         return None, getattr(error, "strerror", None) or "empty, or larger than 67 million pixels"
 
 
-def read_scan(path: Path) -> numpy.ndarray:
+def read_scan(path: Path, sha256: str | None = None) -> numpy.ndarray:
     """One scan as grey uint8 pixels (0-255), shape (height, width); ValueError names the file and what is wrong."""
-    pixels, problem = examine(path)
+    pixels, problem = examine(path, sha256)
     if problem:
         raise ValueError(f"'{'/'.join(path.parts[-3:])}' cannot be read ({problem}): replace it or remove it.")
     return pixels

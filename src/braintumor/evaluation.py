@@ -60,7 +60,7 @@ def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) 
 def save_run(settings: Settings, model: str, facts: dict, history: pandas.DataFrame, predictions: pandas.DataFrame):
     """Write settings.json, history.csv and predictions.csv of a run into its results folder, and return the folder."""
     folder = settings.results_dir / run_name(settings, model)
-    write_table(history, folder / "history.csv")
+    write_table(history.drop(columns="checkpoint", errors="ignore"), folder / "history.csv")
     write_table(predictions, folder / "predictions.csv")
     replace_file(folder / LAST_FILE, lambda file: file.write_text(json.dumps(facts, indent=1) + "\n"))
     return folder

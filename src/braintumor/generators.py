@@ -61,8 +61,8 @@ def load_images(table: pandas.DataFrame, root: Path, image_size: int, frame: str
     Boxes: float, shape (scans, 4): x, y, width, height of the tumour in pixels of the square, NaN where unknown.
     """
 
-    def load(path, box):
-        image = read_scan(root / path)
+    def load(path, sha256, box):
+        image = read_scan(root / path, sha256)
         if frame == "head":
             image, corner = head_square(image)
             box[:2] -= corner
@@ -70,8 +70,9 @@ def load_images(table: pandas.DataFrame, root: Path, image_size: int, frame: str
         return cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
 
     boxes = table.reindex(columns=BOX).to_numpy(float, copy=True)
+    listed = table.get("sha256", [None] * len(table))
     with ThreadPoolExecutor() as pool:
-        return ImageFile(pool.map(load, table["path"], boxes), image_size), boxes
+        return ImageFile(pool.map(load, table["path"], listed, boxes), image_size), boxes
 
 
 def random_affine(generator: numpy.random.Generator, size: int, *, rotation: float, shift: float, flip: bool, zoom=0.0):

@@ -96,16 +96,19 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
     accuracy. Called again, it goes on after the last epoch on disk. Raises FloatingPointError for a loss that is no
     number, MemoryError that names a smaller batch, RuntimeError while another process trains this run.
     """
-    history = read_history(folder)
-    done = len(history)
-    if done:
-        print(f"{done} of {settings.epochs} epochs are on disk:", *progress_lines(history, settings.epochs), sep="\n")
-    for phase in [phase for phase in phases(settings, model.name) if done <= phase["last"]]:
-        compile_phase(model, phase, settings.recipe, len(train_scans))
-        if done >= phase["first"]:
-            read_file(folder / CHECKPOINT.format(done), model.load_weights)
-        keeper, first = EpochKeeper(model, folder, phase, settings.epochs, train_scans), max(done, phase["first"] - 1)
-        with claim(folder), named_out_of_memory(settings.batch_size):
+    with claim(folder), named_out_of_memory(settings.batch_size):
+        history = read_history(folder)
+        done = len(history)
+        if done:
+            print(f"{done} of {settings.epochs} epochs are on disk:")
+            print(*progress_lines(history, settings.epochs), sep="\n")
+        for phase in [phase for phase in phases(settings, model.name) if done <= phase["last"]]:
+            compile_phase(model, phase, settings.recipe, len(train_scans))
+            if done >= phase["first"]:
+                load = functools.partial(load_checkpoint, model, history["checkpoint"].iloc[-1])
+                read_file(folder / CHECKPOINT.format(done), load)
+            first = max(done, phase["first"] - 1)
+            keeper = EpochKeeper(model, folder, phase, settings.epochs, train_scans)
             if phase["phase"] == "head":
                 fit_head(model, train_scans, validation_scans, range(first, phase["last"]), keeper)
             elif first < phase["last"]:
@@ -144,6 +147,13 @@ def read_history(folder: Path) -> pandas.DataFrame:
     """``history.csv`` of a run folder; an empty table where no epoch has ended."""
     file = folder / "history.csv"
     return read_file(file, pandas.read_csv) if file.exists() else pandas.DataFrame()
+
+
+def load_checkpoint(model: keras.Model, sha256: str, file: Path) -> None:
+    """Fill a model, and its optimizer, from a checkpoint; raises ValueError unless that is the one of the history."""
+    if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+        raise ValueError("not as it was written")
+    model.load_weights(file)
 
 
 def read_file(file: Path, read):
@@ -210,11 +220,13 @@ class EpochKeeper(keras.callbacks.Callback):
         seconds = round(time.perf_counter() - self.started, 2)
         row = dict(epoch=epoch + 1, phase=self.phase["phase"], seconds=seconds, learning_rate=rate)
         row |= {name: logs.get(name, numpy.nan) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
-        history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
         if before.empty or not row["val_accuracy"] <= before["val_accuracy"].max():  # the last, if nothing is held out
             bare = keras.Model(self.network.inputs, self.network.outputs, name=self.network.name)  # no optimizer
             replace_file(self.folder / "best.keras", bare.save)
-        replace_file(self.folder / CHECKPOINT.format(epoch + 1), self.network.save_weights)
+        checkpoint = self.folder / CHECKPOINT.format(epoch + 1)
+        replace_file(checkpoint, self.network.save_weights)
+        row["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
         replace_file(self.folder / "history.csv", lambda file: history.to_csv(file, index=False))
         (self.folder / CHECKPOINT.format(epoch)).unlink(missing_ok=True)
         print(progress_lines(history, self.epochs)[-1], flush=True)
