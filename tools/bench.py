@@ -24,7 +24,7 @@ import pandas
 # what loads TensorFlow or PyTorch is imported where it is used, in the processes of the subjects
 SIZE, BATCH, EPOCHS, REPEATS = 224, 32, 20, 3  # the first three are the original's
 MODELS = ("vgg16", "resnet50")
-LOWER_IS_BETTER = ("s", "s an image", "MB")
+LOWER_IS_BETTER = ("s", "s an image", "ms an image", "MB")
 STUDY_SCANS = 2297  # that the original trained on
 ROWS = {  # what is compared, and the ratio to reach: above 1, ours is better
     "pipeline": ("feeding scans / ImageDataGenerator, as the original", 20),
@@ -44,6 +44,10 @@ ROWS = {  # what is compared, and the ratio to reach: above 1, ours is better
     "predict_batch32": ("ResNet50 in OpenVINO, 32 scans / predict", 1.5),
     "memory_scale": ("peak memory at 3,000 scans / at 100,000", 1 / 1.5),
     "time_scale": ("time a scan at 3,000 scans / at 100,000", 1 / 1.2),
+    "stage_decoding": ("reading and decoding, once / in each of 20 epochs", None),
+    "stage_augmenting": ("augmenting / by ImageDataGenerator", None),
+    "stage_vgg16": ("VGG16 learns, all layers / in float32", None),
+    "stage_resnet50": ("ResNet50 learns, all layers / in float32", None),
 }
 
 
@@ -111,33 +115,28 @@ def our_sequence(root, table):
                                    augmentation=generators.AUGMENTATIONS["original"])  # fmt: skip
 
 
-def our_pipeline(root, count=640):
-    """Five epochs of augmenting, and their share of the decoding, which is done once for all epochs."""
+def our_decoding(root, count=640):
     table = training_scans(root, count)
-
-    def measure():
-        started = time.perf_counter()
-        sequence = our_sequence(root, table)
-        decoded = time.perf_counter()
-        for _ in range(5):
-            for index in range(len(sequence)):
-                sequence[index]
-        return 5 * count / (time.perf_counter() - decoded + (decoded - started) * 5 / EPOCHS)
-
-    return measure
+    return rate(count, lambda: our_sequence(root, table))
 
 
-def original_generator(root):
+def our_augmenting(root, count=640):
+    sequence = our_sequence(root, training_scans(root, count))
+    return rate(5 * count, lambda: [len(sequence[index]) for _ in range(5) for index in range(len(sequence))])
+
+
+def original_generator(root, augmenting=True):
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    how = dict(rotation_range=20, width_shift_range=0.2, height_shift_range=0.2, horizontal_flip=True)
+    moving = dict(rotation_range=20, width_shift_range=0.2, height_shift_range=0.2, horizontal_flip=True)
+    how = moving if augmenting else {}
     where = dict(target_size=(SIZE, SIZE), batch_size=BATCH, class_mode="categorical", subset="training")
     generator = ImageDataGenerator(rescale=1 / 255, validation_split=0.2, **how)
     return generator.flow_from_directory(root / "Training", **where)
 
 
-def original_pipeline(root):
-    batches = original_generator(root)
+def original_pipeline(root, augmenting=True):
+    batches = original_generator(root, augmenting)
     return rate(6 * BATCH, lambda: [batches[index] for index in range(6)])
 
 
@@ -349,11 +348,19 @@ def benchmark(root, torch: bool, openvino: bool):
         ratio = reference / ours if unit in LOWER_IS_BETTER else ours / reference
         return dict(name=name, unit=unit, ours=ours, reference=reference, reference_name=reference_name, ratio=ratio)
 
-    feeding = medians(ours=partial(our_pipeline, root), original=partial(original_pipeline, root),
-                      layers=partial(keras_layers_pipeline, root))  # fmt: skip
-    yield row("pipeline", "images/s", feeding["ours"], feeding["original"], "ImageDataGenerator")
-    yield row("pipeline_vs_keras_layers", "images/s", feeding["ours"], feeding["layers"], "cached, three Keras layers")
-    peak = medians(product=matrix_product)["product"]
+    feeding = medians(
+        decoding=partial(our_decoding, root), augmenting=partial(our_augmenting, root),
+        original=partial(original_pipeline, root), original_decoding=partial(original_pipeline, root, augmenting=False),
+        layers=partial(keras_layers_pipeline, root),
+    )  # fmt: skip
+    cost = 1000 / feeding  # ms an image
+    decoding = cost["decoding"] / EPOCHS
+    ours = 1000 / (decoding + cost["augmenting"])
+    yield row("pipeline", "images/s", ours, feeding["original"], "ImageDataGenerator")
+    yield row("pipeline_vs_keras_layers", "images/s", ours, feeding["layers"], "cached, three Keras layers")
+    yield row("stage_decoding", "ms an image", decoding, cost["original_decoding"], "ImageDataGenerator")
+    original = cost["original"] - cost["original_decoding"]
+    yield row("stage_augmenting", "ms an image", cost["augmenting"], original, "ImageDataGenerator")
     original_seconds = 0.0
     for model in MODELS:
         few, more = (1, 2) if model == "vgg16" else (2, 4)
@@ -361,6 +368,7 @@ def benchmark(root, torch: bool, openvino: bool):
             "ours": partial(our_training, root, model, "transfer", more),
             "whole": partial(our_training, root, model, "scratch", more),
             "original": partial(original_training, root, model, few),
+            "product": matrix_product,
         }
         if torch:
             subjects["torch"] = partial(torch_training, model)
@@ -377,8 +385,10 @@ def benchmark(root, torch: bool, openvino: bool):
             yield row("fused_batch_norm", "images/s", train["whole"], train["unfused"], "batch norm of Keras")
         gflop = medians(repeats=1, gflop=partial(training_gflop, model))["gflop"]
         reference = "bfloat16 matrix product"
-        yield row(f"fraction_of_peak_{model}", "GFLOP/s", train["whole"] * gflop, peak, reference)
-    feed = medians(ours=partial(our_training, root, "resnet50", "scratch", 3),
+        yield row(f"fraction_of_peak_{model}", "GFLOP/s", train["whole"] * gflop, train["product"], reference)
+        learning = 1000 / train["whole"] - 1000 / ours, 1000 / train["original"] - cost["original"]
+        yield row(f"stage_{model}", "ms an image", *learning, "original recipe, float32")
+    feed = medians(repeats=5, ours=partial(our_training, root, "resnet50", "scratch", 3),
                    memory=partial(training_from_memory, "resnet50", "scratch", 3))  # fmt: skip
     yield row("feed", "images/s", feed["ours"], feed["memory"], "one batch in memory")
     seconds = medians(repeats=1, study=partial(our_study, root))["study"] * STUDY_SCANS
@@ -404,10 +414,11 @@ def machine() -> dict:
     }
 
 
-def draw(rows, facts):
-    """One chart of all ratios, and where they should be."""
+def draw_ratios(rows, facts):
+    """One chart of all ratios but those of stages, and where they should be."""
     from braintumor import plots
 
+    rows = rows[~rows["name"].str.startswith("stage_")]
     study = rows.set_index("name")["ratio"].get("study", numpy.nan)
     title = f"From scans to two trained models {study:.0f} times as fast as the original recipe"
     footnote = (
@@ -431,6 +442,30 @@ def draw(rows, facts):
     return figure
 
 
+def draw_stages(rows, facts):
+    """Where the time goes, before and after: milliseconds that each stage takes for one scan in one epoch."""
+    from braintumor import plots
+
+    stages = rows[rows["name"].str.startswith("stage_")].set_index("name")
+    feeding = stages.loc[["stage_decoding", "stage_augmenting"], "reference"].sum()
+    shares = [plots.percent(feeding / (feeding + stages.at[f"stage_{model}", "reference"])) for model in MODELS]
+    title = f"On a processor, feeding takes {shares[0]} of the original's time with VGG16, {shares[1]} with ResNet50"
+    footnote = (
+        "Milliseconds for one scan in one epoch. Grey: the original recipe. Black: ours, all layers. Where a GPU makes "
+        f"networks fast, feeding decides. {facts['processor']}, {facts['cores']} cores."
+    )
+    figure, (axes,) = plots.base_figure(title, "", 0.7 + 0.45 * len(stages), footnote=footnote)
+    for y, stage in enumerate(stages.itertuples()):
+        axes.plot([stage.ours, stage.reference], [y, y], color=plots.PALE, linewidth=2, zorder=1)
+        for value, colour in ((stage.ours, plots.INK), (stage.reference, plots.GREY)):
+            axes.plot(value, y, "o", color=colour, markersize=8)
+            axes.annotate(f"{value:.3g}", (value, y), (0, 7), textcoords="offset points", ha="center", size=plots.SMALL)
+    names = ["reading, decoding", "augmenting", "VGG16 learns", "ResNet50 learns"]
+    axes.set_yticks(range(len(stages)), names)
+    axes.set(xscale="log", xlabel="ms (logarithmic)", ylim=(len(stages) - 0.5, -0.7))
+    return figure
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=config.RESULTS_DIR)
@@ -444,11 +479,12 @@ def main():
     for row in benchmark(root, *(util.find_spec(name) is not None for name in ("torch", "openvino"))):
         print(f"{row['ratio']:8.2f}  {ROWS[row['name']][0]}", flush=True)
         rows.append(row)
-    table = pandas.DataFrame(rows)
+    table = pandas.DataFrame(rows).sort_values("name", key=lambda names: names.map(list(ROWS).index))
     facts = machine() | {"data": dataset.describe(report)}
     evaluation.write_table(table, arguments.into / "benchmark.csv")
     training.replace_file(arguments.into / "benchmark.json", lambda file: file.write_text(json.dumps(facts, indent=1)))
-    evaluation.save_figure(draw(table, facts), arguments.into / "figures" / "benchmark.png")
+    evaluation.save_figure(draw_ratios(table, facts), arguments.into / "figures" / "benchmark.png")
+    evaluation.save_figure(draw_stages(table, facts), arguments.into / "figures" / "benchmark_stages.png")
 
 
 if __name__ == "__main__":

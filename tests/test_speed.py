@@ -1,0 +1,102 @@
+"""Does accuracy pay for speed? Each speed-up is taken back, and the training must end as well as before."""
+
+from braintumor import generators, models, splits, training
+
+import keras
+import numpy
+import phantoms
+import pytest
+from keras.src.legacy.preprocessing.image import ImageDataGenerator
+from scipy.stats import ttest_ind
+
+pytestmark = pytest.mark.slow
+SEEDS = range(4)
+LEVEL = 0.01  # of a t-test between the seeds with and those without
+SCRATCH = dict(recipe="scratch", head_epochs=0, epochs=12)
+HEAD = dict(recipe="transfer", head_epochs=12, epochs=12)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A backbone of three convolutions, each with batch norm, that learns what phantoms show; gives its name."""
+
+    def constructor(*, weights, include_top, input_shape, name):
+        features = inputs = keras.Input(input_shape)
+        for filters in (16, 32, 64):
+            convolution = keras.layers.Conv2D(filters, 3, strides=2, padding="same", name=f"convolution{filters}")
+            features = keras.layers.ReLU()(keras.layers.BatchNormalization()(convolution(features)))
+        return keras.Model(inputs, features, name=name)
+
+    scaling = dict(scale=4.0, offset=-1.0)
+    entry = models.Backbone(constructor, "small.weights.h5", scaling, "convolution64", 3e-3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.BACKBONES, "small", entry)
+        yield "small"
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """800 phantoms of 64 px, as the train and the validation sequence of any settings."""
+    root = tmp_path_factory.mktemp("speed") / "phantoms"
+    phantoms.write_phantoms(root, scans=800, seed=0, size=64)
+    table = splits.assign_subsets(splits.dataset.scan_table(root), "original", 0)
+    return lambda settings: generators.sequences(table, root, settings)
+
+
+@pytest.fixture(scope="module")
+def losses(scans, quick, small, tmp_path_factory):
+    """What trainings of so many seeds end with: validation losses, shape (seeds,)."""
+
+    def ends(**changes):
+        found = []
+        for seed in SEEDS:
+            settings = quick(seed=seed, batch_size=32, **changes)
+            network = training.build_for(settings, small, classes=4)
+            history = training.train(network, *scans(settings), settings, tmp_path_factory.mktemp("run") / "one")
+            found.append(history["val_loss"].iloc[-1])
+        return numpy.array(found)
+
+    return ends
+
+
+@pytest.fixture(scope="module")
+def fast(losses):
+    """The losses of each recipe with every speed-up, in bfloat16."""
+    return {name: losses(precision="mixed_bfloat16", **how) for name, how in (("scratch", SCRATCH), ("head", HEAD))}
+
+
+def three_resamplings(image, generator, *, rotation, shift, flip):
+    """As the original augments: a class of Keras moves the scan."""
+    original = ImageDataGenerator(
+        rotation_range=rotation, width_shift_range=shift, height_shift_range=shift, horizontal_flip=flip
+    )
+    moved = original.random_transform(image[..., None].astype("float32"), seed=int(generator.integers(2**31)))
+    return moved[..., 0].round().astype("uint8")
+
+
+def differ(one, other):
+    return ttest_ind(one, other, equal_var=False).pvalue < LEVEL
+
+
+def test_a_speed_up_costs_no_accuracy_bfloat16(fast, losses):
+    assert not differ(fast["scratch"], losses(precision="float32", **SCRATCH))
+
+
+def test_a_speed_up_costs_no_accuracy_fused_batch_norm(fast, losses, monkeypatch):
+    monkeypatch.setattr(models, "fuse_batch_norms", lambda network: None)
+    assert not differ(fast["scratch"], losses(precision="mixed_bfloat16", **SCRATCH))
+
+
+def test_a_speed_up_costs_no_accuracy_one_resampling(fast, losses, monkeypatch):
+    monkeypatch.setattr(generators, "augment", three_resamplings)
+    assert not differ(fast["scratch"], losses(precision="mixed_bfloat16", **SCRATCH))
+
+
+def test_a_speed_up_costs_no_accuracy_features_of_a_view_once(fast, losses, monkeypatch):
+    monkeypatch.setattr(training, "HEAD_VIEWS", HEAD["epochs"])  # a new view in each epoch
+    assert not differ(fast["head"], losses(precision="mixed_bfloat16", **HEAD))
+
+
+def test_what_does_cost_accuracy_is_noticed(fast, losses, monkeypatch):
+    monkeypatch.setattr(generators, "augment", lambda image, generator, **_: 255 - image)
+    assert differ(fast["scratch"], losses(precision="mixed_bfloat16", **SCRATCH))
