@@ -12,8 +12,8 @@ from scipy.stats import ttest_ind
 pytestmark = pytest.mark.slow
 SEEDS = range(4)
 LEVEL = 0.01  # of a t-test between the seeds with and those without
-SCRATCH = dict(recipe="scratch", head_epochs=0, epochs=12)
 HEAD = dict(recipe="transfer", head_epochs=12, epochs=12)
+RECIPES = {"scratch": dict(recipe="scratch", head_epochs=0, epochs=12), "head": HEAD}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def losses(scans, quick, small, tmp_path_factory):
     def ends(**changes):
         found = []
         for seed in SEEDS:
-            settings = quick(seed=seed, batch_size=32, **changes)
+            settings = quick(seed=seed, batch_size=32, precision="mixed_bfloat16", **changes)
             network = training.build_for(settings, small, classes=4)
             history = training.train(network, *scans(settings), settings, tmp_path_factory.mktemp("run") / "one")
             found.append(history["val_loss"].iloc[-1])
@@ -62,7 +62,7 @@ def losses(scans, quick, small, tmp_path_factory):
 @pytest.fixture(scope="module")
 def fast(losses):
     """The losses of each recipe with every speed-up, in bfloat16."""
-    return {name: losses(precision="mixed_bfloat16", **how) for name, how in (("scratch", SCRATCH), ("head", HEAD))}
+    return {name: losses(**how) for name, how in RECIPES.items()}
 
 
 def three_resamplings(image, generator, *, rotation, shift, flip):
@@ -78,25 +78,21 @@ def differ(one, other):
     return ttest_ind(one, other, equal_var=False).pvalue < LEVEL
 
 
-def test_a_speed_up_costs_no_accuracy_bfloat16(fast, losses):
-    assert not differ(fast["scratch"], losses(precision="float32", **SCRATCH))
-
-
-def test_a_speed_up_costs_no_accuracy_fused_batch_norm(fast, losses, monkeypatch):
-    monkeypatch.setattr(models, "fuse_batch_norms", lambda network: None)
-    assert not differ(fast["scratch"], losses(precision="mixed_bfloat16", **SCRATCH))
-
-
-def test_a_speed_up_costs_no_accuracy_one_resampling(fast, losses, monkeypatch):
-    monkeypatch.setattr(generators, "augment", three_resamplings)
-    assert not differ(fast["scratch"], losses(precision="mixed_bfloat16", **SCRATCH))
-
-
-def test_a_speed_up_costs_no_accuracy_features_of_a_view_once(fast, losses, monkeypatch):
-    monkeypatch.setattr(training, "HEAD_VIEWS", HEAD["epochs"])  # a new view in each epoch
-    assert not differ(fast["head"], losses(precision="mixed_bfloat16", **HEAD))
+@pytest.mark.parametrize(
+    ("how", "module", "name", "slow"),
+    [
+        ("scratch", models, "choose_precision", lambda precision: "float32"),
+        ("scratch", models, "fuse_batch_norms", lambda network: None),
+        ("scratch", generators, "augment", three_resamplings),
+        ("head", training, "HEAD_VIEWS", HEAD["epochs"]),  # a new view in each epoch
+    ],
+    ids=["bfloat16", "fused batch norm", "one resampling", "features once a view"],
+)
+def test_a_speed_up_costs_no_accuracy(fast, losses, monkeypatch, how, module, name, slow):
+    monkeypatch.setattr(module, name, slow)
+    assert not differ(fast[how], losses(**RECIPES[how]))
 
 
 def test_what_does_cost_accuracy_is_noticed(fast, losses, monkeypatch):
     monkeypatch.setattr(generators, "augment", lambda image, generator, **_: 255 - image)
-    assert differ(fast["scratch"], losses(precision="mixed_bfloat16", **SCRATCH))
+    assert differ(fast["scratch"], losses(**RECIPES["scratch"]))
