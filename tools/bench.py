@@ -14,6 +14,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import metadata, util
+from itertools import product
 from pathlib import Path
 
 from braintumor import config, dataset
@@ -42,6 +43,8 @@ ROWS = {  # what is compared, and the ratio to reach: above 1, ours is better
     "fraction_of_peak_resnet50": ("ResNet50, all layers / matrix products in bfloat16", 0.6),
     "predict_batch1": ("ResNet50 in OpenVINO, one scan / predict", 3),
     "predict_batch32": ("ResNet50 in OpenVINO, 32 scans / predict", 1.5),
+    "predict_batch1_float32": ("the same in float32, one scan / predict", 3),
+    "predict_batch32_float32": ("the same in float32, 32 scans / predict", 1.5),
     "memory_scale": ("peak memory at 3,000 scans / at 100,000", 1 / 1.5),
     "time_scale": ("time a scan at 3,000 scans / at 100,000", 1 / 1.2),
     "stage_decoding": ("reading and decoding, once / in each of 20 epochs", None),
@@ -65,25 +68,39 @@ def serve(pipe, subject):
 
 @contextmanager
 def running(subject):
-    """A function that lets a subject, in a process of its own, measure once."""
+    """The pipe to a process in which a subject sets itself up; see ``serve`` and ``ask``."""
     context = multiprocessing.get_context("spawn")
     pipe, other = context.Pipe()
     process = context.Process(target=serve, args=(other, subject), daemon=True)
     process.start()
     other.close()  # so that a subject that fails ends the wait for it
     try:
-        pipe.recv()
-        yield lambda: (pipe.send(True), pipe.recv())[1]
+        yield pipe
     finally:
         process.kill()
         process.join()
 
 
+def ask(pipe):
+    """Let a subject that is ready measure once."""
+    pipe.send(True)
+    return pipe.recv()
+
+
+def once(subject):
+    """What a subject measures that works as it sets itself up."""
+    with running(subject) as pipe:
+        pipe.recv()
+        return ask(pipe)
+
+
 def medians(repeats=REPEATS, **subjects) -> pandas.Series:
     """The median of what each subject measures; they take turns, so what slows the machine slows them all."""
     with ExitStack() as stack:
-        asks = {name: stack.enter_context(running(subject)) for name, subject in subjects.items()}
-        measures = pandas.DataFrame([{name: ask() for name, ask in asks.items()} for _ in range(repeats)])
+        pipes = {name: stack.enter_context(running(subject)) for name, subject in subjects.items()}
+        for pipe in pipes.values():
+            pipe.recv()  # it is ready
+        measures = pandas.DataFrame([{name: ask(pipe) for name, pipe in pipes.items()} for _ in range(repeats)])
     print(measures.round(3).to_string(index=False), flush=True)
     return measures.median()
 
@@ -247,34 +264,37 @@ def training_gflop(model):
     return lambda: 3e-9 * forward
 
 
-def our_study(root, scans=192, held_out=48):
-    """Seconds a training scan, from files to two judged models: 20 epochs of a new head on a frozen backbone each."""
+def our_study(root, scans):
+    """Seconds from files to two judged models: 20 epochs of a new head on a frozen backbone each."""
     from braintumor import evaluation, generators, training
 
-    settings = config.settings_from("full", weights="random", head_epochs=EPOCHS, seed=0)
+    settings, held_out = config.settings_from("full", weights="random", head_epochs=EPOCHS, seed=0), scans // 4
+    table = training_scans(root, scans + held_out).reset_index(drop=True)
+    table = table.assign(subset=numpy.where(table.index < scans, "train", "validation"))
+    started = time.perf_counter()
+    for model in MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            network = training.build_for(settings, model, table["label"].nunique())
+            training.train(network, *generators.sequences(table, root, settings), settings, Path(folder))
+            evaluation.predict(network, table, "validation", root, settings)
+    seconds = time.perf_counter() - started
+    return lambda: seconds
 
-    def measure():
-        started = time.perf_counter()
-        table = training_scans(root, scans + held_out).reset_index(drop=True)
-        table = table.assign(subset=numpy.where(table.index < scans, "train", "validation"))
-        for model in MODELS:
-            with tempfile.TemporaryDirectory() as folder:
-                network = training.build_for(settings, model, table["label"].nunique())
-                training.train(network, *generators.sequences(table, root, settings), settings, Path(folder))
-                evaluation.predict(network, table, "validation", root, settings)
-        return (time.perf_counter() - started) / scans
 
-    return measure
+def whole_study(root, few=64, more=256):
+    """What ``our_study`` takes for all scans: a straight line through two sizes, as saving does not grow with scans."""
+    short, long = (once(partial(our_study, root, scans)) for scans in (few, more))
+    return short + (long - short) * (STUDY_SCANS - few) / (more - few)
 
 
 # --- predicting ---
 
 
-def predicting(model, batch, exported):
+def predicting(model, batch, precision, exported):
     """Images a second of our classifier at 128 px: by ``predict``, or the same network exported to OpenVINO."""
     from braintumor import models, training
 
-    precision = models.choose_precision("auto")
+    precision = models.choose_precision(precision)
     settings = config.settings_from("cpu-scratch", seed=0, precision="float32" if exported else precision)
     network = training.build_for(settings, model, classes=4)
     images = one_batch(1)[0][:batch, : settings.image_size, : settings.image_size]
@@ -333,11 +353,6 @@ def many_phantoms(root, count, patients):
     return rows.assign(sha256=digests)
 
 
-def growing(count):
-    with running(partial(growth, count)) as ask:
-        return ask()
-
-
 # --- all of it ---
 
 
@@ -383,7 +398,7 @@ def benchmark(root, torch: bool, openvino: bool):
             yield row(f"train_{model}_vs_torch", "images/s", train["whole"], train["torch"], reference)
         if model == "resnet50":
             yield row("fused_batch_norm", "images/s", train["whole"], train["unfused"], "batch norm of Keras")
-        gflop = medians(repeats=1, gflop=partial(training_gflop, model))["gflop"]
+        gflop = once(partial(training_gflop, model))
         reference = "bfloat16 matrix product"
         yield row(f"fraction_of_peak_{model}", "GFLOP/s", train["whole"] * gflop, train["product"], reference)
         learning = 1000 / train["whole"] - 1000 / ours, 1000 / train["original"] - cost["original"]
@@ -391,13 +406,13 @@ def benchmark(root, torch: bool, openvino: bool):
     feed = medians(repeats=5, ours=partial(our_training, root, "resnet50", "scratch", 3),
                    memory=partial(training_from_memory, "resnet50", "scratch", 3))  # fmt: skip
     yield row("feed", "images/s", feed["ours"], feed["memory"], "one batch in memory")
-    seconds = medians(repeats=1, study=partial(our_study, root))["study"] * STUDY_SCANS
-    yield row("study", "s", seconds, original_seconds, "original recipe, 20 epochs each")
-    for batch in (1, 32) if openvino else ():
-        subjects = {name: partial(predicting, "resnet50", batch, name == "openvino") for name in ("keras", "openvino")}
-        predict = medians(**subjects)
-        yield row(f"predict_batch{batch}", "images/s", predict["openvino"], predict["keras"], "model.predict")
-    many, few = growing(100_000), growing(3_000)
+    yield row("study", "s", whole_study(root), original_seconds, "original recipe, 20 epochs each")
+    for precision, batch in product(("auto", "float32"), (1, 32)) if openvino else ():
+        how = partial(predicting, "resnet50", batch, precision)
+        predict = medians(repeats=9, openvino=partial(how, exported=True), keras=partial(how, exported=False))
+        name = f"predict_batch{batch}" + ("" if precision == "auto" else f"_{precision}")
+        yield row(name, "images/s", predict["openvino"], predict["keras"], "model.predict")
+    many, few = (once(partial(growth, count)) for count in (100_000, 3_000))
     yield row("memory_scale", "MB", many["memory"], few["memory"], "3,000 scans")
     yield row("time_scale", "s an image", many["seconds"], few["seconds"], "3,000 scans")
 
