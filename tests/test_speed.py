@@ -1,6 +1,6 @@
 """Does accuracy pay for speed? Each speed-up is taken back, and the training must end as well as before."""
 
-from braintumor import generators, models, splits, training
+from braintumor import dataset, generators, models, splits, training
 
 import keras
 import numpy
@@ -39,7 +39,7 @@ def scans(tmp_path_factory):
     """800 phantoms of 64 px, as the train and the validation sequence of any settings."""
     root = tmp_path_factory.mktemp("speed") / "phantoms"
     phantoms.write_phantoms(root, scans=800, seed=0, size=64)
-    table = splits.assign_subsets(splits.dataset.scan_table(root), "original", 0)
+    table = splits.assign_subsets(dataset.scan_table(root), "original", 0)
     return lambda settings: generators.sequences(table, root, settings)
 
 
