@@ -80,8 +80,9 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
 def examine(path: Path, sha256: str | None = None) -> tuple[numpy.ndarray | None, str]:
     """The grey uint8 pixels of one scan, turned as its EXIF data say, and what is wrong with the file, or ""."""
     try:
-        pixels = cv2.imdecode(numpy.fromfile(path, "uint8"), cv2.IMREAD_GRAYSCALE)
-        changed = sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256
+        content = numpy.fromfile(path, "uint8")
+        pixels = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
+        changed = sha256 and hashlib.sha256(content).hexdigest() != sha256
         return pixels, "no whole image" if pixels is None else "changed since it was listed" if changed else ""
     except (OSError, cv2.error) as error:  # OpenCV has no words for people
         return None, getattr(error, "strerror", None) or "empty, or larger than 67 million pixels"

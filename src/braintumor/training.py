@@ -151,9 +151,15 @@ def read_history(folder: Path) -> pandas.DataFrame:
 
 def load_checkpoint(model: keras.Model, sha256: str, file: Path) -> None:
     """Fill a model, and its optimizer, from a checkpoint; raises ValueError unless that is the one of the history."""
-    if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+    if checksum(file) != sha256:
         raise ValueError("not as it was written")
     model.load_weights(file)
+
+
+def checksum(file: Path) -> str:
+    """The sha256 of a file, read in pieces: a checkpoint can be as large as what is left of the memory."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def read_file(file: Path, read):
@@ -225,7 +231,7 @@ class EpochKeeper(keras.callbacks.Callback):
             replace_file(self.folder / "best.keras", bare.save)
         checkpoint = self.folder / CHECKPOINT.format(epoch + 1)
         replace_file(checkpoint, self.network.save_weights)
-        row["checkpoint"] = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+        row["checkpoint"] = checksum(checkpoint)
         history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
         replace_file(self.folder / "history.csv", lambda file: history.to_csv(file, index=False))
         (self.folder / CHECKPOINT.format(epoch)).unlink(missing_ok=True)
