@@ -119,7 +119,8 @@ class ScanSequence(keras.utils.PyDataset):
     """
 
     def __init__(self, images, labels, *, classes, batch_size, augmentation, seed):
-        super().__init__()
+        # with more than one worker Keras turns off TensorFlow's tuning of the pipeline, which can wait for seconds
+        super().__init__(workers=2, max_queue_size=4)
         self.images, self.labels, self.one_hot = images, numpy.asarray(labels), numpy.eye(classes, dtype="float32")
         self.batch_size, self.augmentation = batch_size, augmentation
         self.seed, self.epoch = seed, 0  # training sets the epoch
