@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # networks allocate and free large arrays all the time: in large pages that takes a fifth less of the whole time
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 .DELETE_ON_ERROR:
-.PHONY: help run results bench test test-all lint clean
+.PHONY: help run results bench demo test test-all lint clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,10 +25,13 @@ bench: .venv/ready-bench  ## speed beside other ways to do the same, in 20 minut
 	@$(BIN)/python tools/bench.py
 	@$(BIN)/python tools/update_readme.py
 
+demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file; needs notebook 07)
+	@$(BIN)/python tools/demo.py $(if $(MODEL),--model $(MODEL))
+
 test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, most notebooks on phantoms, coverage
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov -m 'not slow'
 
-test-all: .venv/ready-dev lint  ## the same, and what takes minutes: more notebooks, killed processes, 100,000 scans
+test-all: .venv/ready-dev .venv/ready-demo lint  ## the same, and what takes minutes: more notebooks, killed processes, 100,000 scans
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov
 
 lint: .venv/ready-dev build/audit.txt  ## style of code and notebooks; known weaknesses of the dependencies are listed
@@ -54,6 +57,10 @@ clean:  ## remove everything that runs made (never data/ or results/)
 
 .venv/ready-bench: .venv/ready
 	@$(call install,-e '.[bench]')
+	@touch $@
+
+.venv/ready-demo: .venv/ready
+	@$(call install,-e '.[demo]')
 	@touch $@
 
 .venv/ready-dev: .venv/ready

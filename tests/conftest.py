@@ -5,7 +5,8 @@ import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
 
-from braintumor import config, generators, models, training
+from braintumor import config, evaluation, generators, models, splits, training
+from braintumor.app import classify
 
 import keras
 import numpy
@@ -91,6 +92,22 @@ def made_up(seed=0):
 def two_sequences():
     """What makes them."""
     return made_up
+
+
+@pytest.fixture(scope="session")
+def trained(few_phantoms, tmp_path_factory):
+    """A short training of a small network on phantoms, packaged: settings, table, root and file."""
+    root, folder = few_phantoms[0], tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (config, training):
+            patch.setattr(module, "BUILD_DIR", folder / "build")
+        patch.setenv("BRAINTUMOR_DATA", str(root))
+        settings = config.Settings(preset="sample", protocol="original", recipe="scratch", weights="random",
+                                   image_size=32, batch_size=8, head_epochs=0, epochs=1, max_scans=None,
+                                   precision="float32", seed=0)  # fmt: skip
+        evaluation.train_and_judge(settings, "vgg16")
+        _, table, _ = splits.load_study(settings)
+        return settings, table, root, classify.package(settings, "vgg16", folder / "classifiers"), folder
 
 
 @pytest.fixture

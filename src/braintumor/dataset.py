@@ -38,6 +38,11 @@ def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
         except (OSError, ValueError) as error:
             print(getattr(error, "strerror", None) or error)
     print("PHANTOMS: no scans could be had, so everything below shows synthetic drawings, not patients.")
+    return unpack_phantoms(build_dir)
+
+
+def unpack_phantoms(build_dir: Path = BUILD_DIR) -> Path:
+    """The folder of the 400 phantoms that come with the package."""
     root = build_dir / "phantoms"
     if not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)

@@ -41,9 +41,17 @@ def train_and_judge(settings: Settings, model: str) -> dict:
     if (folder / LAST_FILE).exists() and checkpoints.name != run["facts"].get("checkpoints"):
         raise ValueError(f"'{folder.name}' holds results of other scans or versions: remove it to train that run anew.")
     history = train(network, *sequences(table, root, settings), settings, checkpoints)
-    predictions = predict(read_file(checkpoints / "best.keras", keras.saving.load_model), table, JUDGES, root, settings)
+    predictions = predict(trained_network(settings, model, table), table, JUDGES, root, settings)
     facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
     return read_run(save_run(settings, model, facts, history, predictions))
+
+
+def trained_network(settings: Settings, model: str, table: pandas.DataFrame) -> keras.Model:
+    """The network that a run has kept among the model files; FileNotFoundError where it was trained elsewhere."""
+    file = run_folder(with_available_weights(settings, model), model, table) / "best.keras"
+    if not file.exists():
+        raise FileNotFoundError(f"The network of '{file.parent.name}' is not here: remove its results to train it.")
+    return read_file(file, keras.saving.load_model)
 
 
 def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:

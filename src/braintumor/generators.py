@@ -39,6 +39,13 @@ def head_square(image: numpy.ndarray) -> tuple[numpy.ndarray, tuple[int, int]]:
     return numpy.uint8(numpy.clip((head - low) * (255 / max(high - low, 1)), 0, 255)), (x, y)
 
 
+def to_square(image: numpy.ndarray, size: int, frame: str):
+    """A scan, or its head (``head_square``), as a uint8 square; x, y of its corner (px) and what x, y are scaled by."""
+    image, corner = head_square(image) if frame == "head" else (image, (0, 0))
+    square = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    return square, corner, [size / side for side in image.shape[::-1]]
+
+
 class ImageFile:
     """Square images, uint8, in a nameless file: indexed as an array (images, size, size), but not kept in memory."""
 
@@ -62,12 +69,10 @@ def load_images(table: pandas.DataFrame, root: Path, image_size: int, frame: str
     """
 
     def load(path, sha256, box):
-        image = read_scan(root / path, sha256)
-        if frame == "head":
-            image, corner = head_square(image)
-            box[:2] -= corner
-        box *= [image_size / side for side in image.shape[::-1] * 2]
-        return cv2.resize(image, (image_size, image_size), interpolation=cv2.INTER_AREA)
+        image, corner, scale = to_square(read_scan(root / path, sha256), image_size, frame)
+        box[:2] -= corner
+        box *= scale * 2
+        return image
 
     boxes = table.reindex(columns=BOX).to_numpy(float, copy=True)
     listed = table.get("sha256", [None] * len(table))

@@ -122,3 +122,9 @@ def bootstrap(counts):
 def interval(values):
     """The 2.5 and 97.5 percentiles, of each column, of the values that are defined; NaN where none is."""
     return pandas.DataFrame(values).quantile([0.025, 0.975]).to_numpy().squeeze()
+
+
+def mean_interval(values: pandas.Series, groups: pandas.Series) -> tuple[float, float, float]:
+    """The mean of one value a scan, and the bounds of its 95 % interval from a bootstrap over groups."""
+    sums, counts = bootstrap(pandas.DataFrame({"sum": values, "n": 1}).groupby(groups).sum().to_numpy()).T
+    return float(values.mean()), *map(float, interval(sums / counts))

@@ -16,6 +16,7 @@ from sklearn.metrics import confusion_matrix
 MODEL_COLOURS = {"vgg16": "#0072B2", "resnet50": "#D55E00"}  # Okabe-Ito, as the classes: safe for the colour-blind
 CLASS_PALETTE = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999"]
 INK, GREY, PALE, WARNING, BOX = "#222222", "#6E6E6E", "#C8C8C8", "#FFC400", "#F0E442"
+HEAT = ["#56B4E9", "#E69F00", "#D55E00"]  # weak, middle, strong
 NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "fine_tune": "fine-tuning", "all": "all layers",
          "training": "Training folder", "testing": "Testing folder"}  # fmt: skip
 WIDTH, SMALL = 8.4, 9  # inches, which GitHub shows unscaled at 100 dpi; points
@@ -75,12 +76,17 @@ def show_curves(axes, name, histories):
         axes.text(1.02, place, text, color=colour, size=SMALL, va="center", transform=axes.transAxes)
 
 
-def image_grid(images, captions, *, title, columns, note, footnote="", boxes=()) -> Figure:
-    """Images (uint8, or float in [0, 1]) in rows, each with a caption above and, if known, its box x, y, w, h (px)."""
+def image_grid(images, captions, *, title, columns, note, footnote="", boxes=(), heats=()) -> Figure:
+    """Images (uint8, or float in [0, 1]) in rows, each with a caption above and, if known, its box x, y, w, h (px).
+
+    ``heats``: one in [0, 1] for each image, drawn as its lines at a quarter, half and three quarters.
+    """
     rows, lines = max(1, -(-len(images) // columns)), 1 + "".join(captions[:1]).count("\n")
     height = rows * (WIDTH / columns + 0.2 * lines)
     figure, panels = base_figure(title, note, height, rows, columns, footnote, layout="compressed", subplot_kw=BLANK)
     boxes = boxes if len(boxes) else numpy.full((len(images), 4), numpy.nan)
+    for axes, heat in zip(panels, heats):
+        axes.contour(heat, levels=[0.25, 0.5, 0.75], colors=HEAT, linewidths=[0.8, 1.4, 2])
     for axes, image, caption, (x, y, *size) in zip(panels, images, captions, boxes):
         axes.imshow(numpy.squeeze(image), cmap="gray", vmin=0, vmax=255 if image.dtype == numpy.uint8 else 1)
         axes.set_title(caption, size=SMALL)

@@ -1,0 +1,166 @@
+"""Try it on a scan of your own: a trained network as one file with a guard and a card, and what it says of images."""
+
+import dataclasses
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import keras
+import numpy
+import pandas
+
+from ..config import BUILD_DIR, Settings, recipe_named
+from ..evaluation import predict, provenance, trained_network
+from ..generators import subset_sequence, to_square
+from ..metrics import fit_temperature
+from ..splits import load_study
+from ..training import build_for, checksum, read_file, replace_file, run_name, with_available_weights
+
+NAMES = r"(?i)\.(jpe?g|png|bmp|tiff?|webp|dcm|dicom)$"  # what is taken from a folder
+UNLIKE = 0.05  # of the validation scans are less similar to the training scans than a card's threshold
+
+
+def package(settings: Settings, model: str, folder: Path = BUILD_DIR / "classifiers") -> Path:
+    """Write a trained run as one file to give away, ``braintumor-<run>.keras``, its card inside; returns its path.
+
+    In float32, which works anywhere; probabilities are scaled by the temperature that suits validation best.
+    """
+    settings = with_available_weights(settings, model)
+    root, table, report = load_study(settings)
+    trained = trained_network(settings, model, table)
+    network = build_for(dataclasses.replace(settings, precision="float32"), model, table["label"].nunique())
+    network.set_weights(trained.get_weights())
+    temperature = fit_temperature(predict(network, table, "validation", root, settings))
+    network = with_guard(network, subset_sequence(table, "train", root, settings), temperature)
+    similarity = network.predict(subset_sequence(table, "validation", root, settings), verbose=0)["similarity"]
+    card = provenance(settings, report, table, model=model) | {"precision": "float32", "temperature": temperature}
+    card |= {"labels": sorted(table["label"].unique()), "frame": recipe_named(settings.recipe)["frame"]}
+    card |= {"threshold": float(numpy.quantile(similarity, UNLIKE)), "use": "Research only, not for diagnosis."}
+    replace_file(folder / "network.keras", network.save)
+    with zipfile.ZipFile(folder / "network.keras", "a") as archive:
+        archive.writestr("card.json", json.dumps(card, indent=1))
+    return (folder / "network.keras").replace(folder / f"braintumor-{run_name(settings, model)}.keras")
+
+
+def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.Model:
+    """A network from scans to scaled ``probabilities`` and ``similarity`` to the most similar of ``train_scans``.
+
+    Similarity: the cosine of the pooled features, at most 1 (nearest neighbour, arXiv:2204.06507).
+    """
+    last, pooled = network.get_layer("probabilities"), network.get_layer("pooled").output
+    direction = keras.layers.UnitNormalization(dtype="float32")(pooled)
+    known = keras.Model(network.input, direction).predict(train_scans, verbose=0)
+    similar = keras.layers.Dense(len(known), use_bias=False, dtype="float32")
+    scaled = keras.layers.Dense(last.units, activation="softmax", dtype="float32", name=last.name)
+    outputs = {"probabilities": scaled(last.input), "similarity": keras.ops.max(similar(direction), axis=-1)}
+    similar.set_weights([known.T])
+    scaled.set_weights([weights / temperature for weights in last.get_weights()])
+    return keras.Model(network.input, outputs, name=network.name)
+
+
+def load_classifier(place: str | Path, sha256: str | None = None) -> tuple[keras.Model, dict]:
+    """Network and card of a file of ``package``, or of one to fetch, once, from a URL; ValueError if it is damaged."""
+    if str(place).startswith(("http://", "https://")):
+        place = keras.utils.get_file(origin=str(place), file_hash=sha256, cache_subdir="braintumor")
+    if not (file := Path(place)).is_file():
+        raise FileNotFoundError(f"There is no classifier '{file.name}': make one with 07_classify_a_scan.")
+    if sha256 and checksum(file) != sha256:
+        raise ValueError(f"'{file.name}' does not have the checksum {sha256[:12]}...: get it again.")
+    card = read_file(file, lambda file: json.loads(zipfile.ZipFile(file).read("card.json")))
+    return read_file(file, keras.saving.load_model), card
+
+
+def export(network: keras.Model, to: str, file: Path) -> None:
+    """Write a classifier as ``onnx`` or ``openvino``, from square grey scans, float32 in 0-255, (n, size, size, 1)."""
+    pixels = keras.Input(network.input_shape[1:], name="pixels")
+    whole = keras.Model(pixels, network(keras.layers.Rescaling(1 / 255)(pixels)))
+    whole(keras.ops.zeros((1, *network.input_shape[1:])))  # ONNX wants a model that has been called
+    whole.export(str(file), format=to, verbose=False)
+
+
+def read_pages(path: Path) -> tuple[list[numpy.ndarray], str]:
+    """The pages or frames of an image file, grey uint8 (height, width), and what is wrong with it, or "".
+
+    What has more than 8 bits is spread over 0-255. Of DICOM's tags only those are read that shape the image.
+    """
+    try:
+        content = numpy.fromfile(path, "uint8")
+        dicom = content[128:132].tobytes() == b"DICM"
+        pages = dicom_frames(content) if dicom else cv2.imdecodemulti(content, cv2.IMREAD_ANYDEPTH)[1]
+        spread = (None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+        pages = [page if page.dtype == numpy.uint8 else cv2.normalize(page, *spread) for page in pages]
+        return pages, "" if pages else "no whole image"
+    except Exception as error:  # each decoder has its own
+        return [], getattr(error, "strerror", None) or str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def dicom_frames(content: numpy.ndarray) -> numpy.ndarray:
+    """The frames in the bytes of a DICOM file, as they want to be seen: float32 (frames, height, width)."""
+    try:
+        from pydicom import dcmread, pixels
+    except ModuleNotFoundError:
+        raise ValueError("DICOM needs pydicom: pip install pydicom") from None
+    scan = dcmread(BytesIO(content))
+    values = pixels.apply_voi_lut(pixels.apply_modality_lut(scan.pixel_array, scan), scan)
+    values = numpy.float32(values.mean(axis=-1) if scan.SamplesPerPixel > 1 else values)
+    values = values.max() - values if scan.PhotometricInterpretation == "MONOCHROME1" else values
+    return values.reshape(-1, scan.Rows, scan.Columns)
+
+
+def files_in(places) -> list[Path]:
+    """The files that a path, or a list of paths, names; of a folder, the images in it, sorted."""
+    places = [Path(place) for place in ([places] if isinstance(places, str | Path) else places)]
+    inside = ([file for file in sorted(place.rglob("*")) if re.search(NAMES, file.name)] for place in places)
+    return [file for place, files in zip(places, inside) for file in (files if place.is_dir() else [place])]
+
+
+def classify(scans, classifier: tuple) -> pandas.DataFrame:
+    """What a classifier says of a file, a folder, a list of both, or an array (0-255), one row a page.
+
+    Columns: ``file``, ``page``, ``p_<label>``, ``predicted``, ``similarity``, ``unlike`` (less similar to the training
+    scans than nearly all of validation), ``says`` for a person, ``problem``: "" or why there is no answer.
+    """
+    return pandas.concat(classify_batches([scans] if isinstance(scans, numpy.ndarray) else files_in(scans), classifier))
+
+
+def classify_batches(files, classifier: tuple, batch_size: int = 32) -> Iterator[pandas.DataFrame]:
+    """``classify`` table by table, so that memory does not grow with the number of files."""
+    (network, card), rows = classifier, []
+    with ThreadPoolExecutor() as pool:
+        for first in range(0, len(files), batch_size):
+            some, rows = files[first : first + batch_size], []
+            read = pool.map(lambda file: ([file], "") if isinstance(file, numpy.ndarray) else read_pages(file), some)
+            for file, (pages, problem) in zip(some, read):
+                name = "array" if isinstance(file, numpy.ndarray) else str(file)
+                rows += [(name, number, page, problem) for number, page in enumerate(pages or [None])]
+            yield judge(pandas.DataFrame(rows, columns=["file", "page", "pixels", "problem"]), network, card)
+
+
+def judge(pages: pandas.DataFrame, network: keras.Model, card: dict) -> pandas.DataFrame:
+    """The answers to images, uint8 in the column ``pixels``, which they replace."""
+    columns, good = [f"p_{label}" for label in card["labels"]], pages["problem"] == ""
+    table = pages.drop(columns="pixels").reindex(columns=["file", "page", *columns, "similarity", "problem"])
+    if good.any():
+        squares = [to_square(image, network.input_shape[1], card["frame"])[0] for image in pages.loc[good, "pixels"]]
+        answers = network(numpy.float32(squares)[..., None] / 255, training=False)
+        table.loc[good, columns] = keras.ops.convert_to_numpy(answers["probabilities"])
+        table.loc[good, "similarity"] = keras.ops.convert_to_numpy(answers["similarity"])
+    table["unlike"] = table["similarity"] < card["threshold"]
+    ranked = [row.sort_values(ascending=False) for _, row in table[columns].iterrows()]
+    table["predicted"] = [row.index[0][2:] if row.notna().all() else "" for row in ranked]
+    table["says"] = [in_words(row, unlike) for row, unlike in zip(ranked, table["unlike"])]
+    return table
+
+
+def in_words(shares: pandas.Series, unlike: bool) -> str:
+    """A line for a person: the two most probable classes, and a warning where the image is unlike the training data."""
+    if shares.isna().any():
+        return "No answer."
+    first, second = (f"{name[2:].replace('_', ' ')} ({100 * share:.0f} %)" for name, share in shares.head(2).items())
+    warning = " It is unlike the scans the model learned from: do not rely on this." if unlike else ""
+    return f"Most like {first}, then {second}.{warning}"

@@ -1,0 +1,231 @@
+"""Try it on your own scan: one file in, one file out, whatever the format, and nothing of a patient but pixels."""
+
+import functools
+import http.server
+import json
+import threading
+
+from braintumor import __main__ as command
+from braintumor import dataset, evaluation, metrics, training
+from braintumor.app import classify
+
+import cv2
+import keras
+import numpy
+import pandas
+import pytest
+
+LABELS = ["glioma", "meningioma", "no_tumor", "pituitary"]
+
+
+@pytest.fixture(scope="module")
+def classifier(trained):
+    return classify.load_classifier(trained[3])
+
+
+def test_a_packaged_classifier_is_one_file_that_says_what_it_is(trained, classifier):
+    file, card = trained[3], classifier[1]
+    assert file.name == "braintumor-vgg16-scratch-original-32px-seed0.keras"
+    assert [other.name for other in file.parent.iterdir()] == [file.name]
+    assert card["labels"] == LABELS and "not for diagnosis" in card["use"]
+    assert {"data", "checksums", "protocol", "weights", "image_size", "seed", "versions"} <= set(card)
+    assert str(trained[4]) not in json.dumps(card)
+
+
+def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifier):
+    settings, table, root, _, folder = trained
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "BUILD_DIR", folder / "build")
+        before = evaluation.predict(evaluation.trained_network(settings, "vgg16", table), table, "test", root, settings)
+    expected = metrics.with_temperature(before, classifier[1]["temperature"])
+    said = classify.classify([root / path for path in before["path"]], classifier)
+    columns = [f"p_{label}" for label in LABELS]
+    numpy.testing.assert_allclose(said[columns], expected[columns], atol=1e-5)
+    assert said["predicted"].tolist() == before["predicted"].tolist()
+    assert all(said["says"].str.match(r"Most like [a-z ]+ \(\d+ %\), then [a-z ]+ \(\d+ %\)\."))
+
+
+def test_a_training_scan_is_as_similar_as_can_be_and_one_in_twenty_of_validation_is_unlike(trained, classifier):
+    table, root = trained[1:3]
+    said = {subset: classify.classify([root / path for path in rows["path"]], classifier)
+            for subset, rows in table.groupby("subset")}  # fmt: skip
+    assert said["train"]["similarity"].min() == pytest.approx(1, abs=1e-5)
+    assert not said["train"]["unlike"].any()
+    assert said["validation"]["unlike"].mean() <= max(0.05, 1 / len(said["validation"]))
+    assert said["validation"]["similarity"].max() <= 1 + 1e-5
+
+
+def test_a_folder_a_list_and_an_array_give_the_same_answers(trained, classifier):
+    root = trained[2]
+    folder = classify.classify(root / "Testing", classifier)
+    files = sorted(root.glob("Testing/*/*.jpg"))
+    assert folder["file"].tolist() == list(map(str, files))
+    pandas.testing.assert_frame_equal(folder, classify.classify(files, classifier))
+    one = classify.classify(dataset.read_scan(files[0]), classifier).drop(columns="file")
+    assert one.iloc[0]["says"] == folder.iloc[0]["says"]
+    pandas.testing.assert_frame_equal(one, folder.drop(columns="file").head(1), rtol=1e-4)
+
+
+def test_memory_does_not_grow_with_the_number_of_files(trained, classifier):
+    files = sorted(trained[2].glob("Testing/*/*.jpg")) * 9
+    sizes = [len(table) for table in classify.classify_batches(files, classifier)]
+    assert sum(sizes) == len(files) and max(sizes) == 32
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(trained, classifier, tmp_path):
+    (tmp_path / "no image.png").write_text("not a picture")
+    (tmp_path / "nothing.jpg").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("not asked for")
+    cv2.imwrite(str(tmp_path / "scan.png"), numpy.full((20, 30), 90, "uint8"))
+    said = classify.classify([tmp_path, tmp_path / "missing.jpg"], classifier)
+    names = [name.rpartition("/")[2] for name in said["file"]]
+    assert names == ["no image.png", "nothing.jpg", "scan.png", "missing.jpg"]
+    assert (said["problem"] == "").tolist() == [False, False, True, False]
+    assert said["says"].str.startswith("Most like").tolist() == [False, False, True, False]
+    assert not said["unlike"][said["problem"] != ""].any()
+
+
+@pytest.mark.parametrize("name", ["scan.png", "scan.jpg", "scan.tif", "scan.bmp", "scan.webp"])
+def test_a_page_is_what_the_study_reads(name, tmp_path):
+    generator = numpy.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / name), cv2.blur(generator.integers(0, 256, (40, 50, 3), dtype="uint8"), (9, 9)))
+    (page,), problem = classify.read_pages(tmp_path / name)
+    numpy.testing.assert_array_equal(page, dataset.read_scan(tmp_path / name))
+    assert page.dtype == "uint8" and problem == ""
+
+
+def test_more_than_eight_bits_are_spread_and_every_page_of_a_tiff_is_read(tmp_path):
+    pages = [numpy.linspace(0, most, 600).reshape(20, 30).astype("uint16") for most in (4095, 300)]
+    cv2.imwritemulti(str(tmp_path / "deep.tiff"), pages)
+    found, problem = classify.read_pages(tmp_path / "deep.tiff")
+    assert problem == "" and [(page.min(), page.max(), page.dtype) for page in found] == [(0, 255, "uint8")] * 2
+
+
+def dicom(file, frames, *, photometric="MONOCHROME2", window=None, **tags):
+    """Write frames, uint16 (frames, height, width), as a DICOM file of a patient with a name."""
+    pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3"
+    scan = pydicom.dataset.FileDataset(str(file), {}, file_meta=meta, preamble=b"\0" * 128)
+    scan.PatientName, scan.PatientID, scan.PatientBirthDate = "LOVELACE^ADA", "MRN-1815", "18151210"
+    scan.SamplesPerPixel, scan.PhotometricInterpretation, scan.PixelRepresentation = 1, photometric, 0
+    scan.BitsAllocated, scan.BitsStored, scan.HighBit = 16, 16, 15
+    scan.Rows, scan.Columns = frames.shape[1:]
+    if len(frames) > 1:
+        scan.NumberOfFrames = len(frames)
+    if window:
+        scan.WindowCenter, scan.WindowWidth = window
+    scan.PixelData = frames.astype("<u2").tobytes()
+    scan.save_as(file, enforce_file_format=True)
+
+
+RAMP = numpy.arange(0, 1000, 5).reshape(1, 10, 20)
+
+
+def test_dicom_is_read_through_its_window(tmp_path):
+    dicom(tmp_path / "scan.dcm", RAMP, window=(500, 200))
+    (page,), problem = classify.read_pages(tmp_path / "scan.dcm")
+    assert problem == ""
+    assert (page[RAMP[0] <= 400] == 0).all() and (page[RAMP[0] >= 600] == 255).all()
+    assert page[RAMP[0] == 500].item() == pytest.approx(128, abs=2)
+
+
+def test_dicom_in_which_white_is_low_is_turned_round(tmp_path):
+    dicom(tmp_path / "plain.dcm", RAMP)
+    dicom(tmp_path / "turned.dcm", RAMP, photometric="MONOCHROME1")
+    (plain,), (turned,) = (classify.read_pages(tmp_path / name)[0] for name in ("plain.dcm", "turned.dcm"))
+    numpy.testing.assert_allclose(turned.astype(int), 255 - plain.astype(int), atol=1)
+
+
+def test_each_frame_of_dicom_is_answered_and_no_word_about_the_patient_leaves_it(tmp_path, classifier, trained, capsys):
+    dicom(tmp_path / "frames.dcm", numpy.concatenate([RAMP, RAMP[:, ::-1], RAMP // 2]))
+    arguments = ["classify", str(tmp_path / "frames.dcm"), "--model", str(trained[3])]
+    assert command.main([*arguments, "--json"]) == 0
+    assert command.main([*arguments, "--into", str(tmp_path / "said.csv")]) == 0
+    text, errors = capsys.readouterr()
+    assert [json.loads(line)["page"] for line in text.splitlines()] == [0, 1, 2]
+    said = text + errors + (tmp_path / "said.csv").read_text()
+    assert not any(secret in said for secret in ("LOVELACE", "MRN-1815", "18151210"))
+
+
+def test_without_pydicom_the_remedy_is_named(tmp_path, monkeypatch):
+    (tmp_path / "scan.dcm").write_bytes(b"\0" * 128 + b"DICM")
+    monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
+    assert classify.read_pages(tmp_path / "scan.dcm") == ([], "DICOM needs pydicom: pip install pydicom")
+
+
+def test_the_command_says_a_line_a_file_and_ends_with_1_where_one_was_bad(trained, tmp_path, capsys):
+    files = [str(file) for file in sorted(trained[2].glob("Testing/*/*.jpg"))[:2]]
+    arguments = ["--model", str(trained[3])]
+    assert command.main(["classify", *files, *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(line.startswith(f"{file}: Most like") for line, file in zip(lines, files))
+    assert command.main(["classify", files[0], str(tmp_path / "none.jpg"), *arguments]) == 1
+    assert f"{tmp_path / 'none.jpg'}: No such file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.5, 0.77, 1])
+def test_a_stopped_command_goes_on_where_it_stopped(trained, tmp_path, cut):
+    arguments = ["classify", str(trained[2]), "--model", str(trained[3]), "--into"]
+    whole, stopped = tmp_path / "whole.csv", tmp_path / "stopped.csv"
+    command.main([*arguments, str(whole)])
+    text = whole.read_text()
+    stopped.write_text(text[: int(len(text) * cut)])
+    command.main([*arguments, str(stopped)])
+    pandas.testing.assert_frame_equal(pandas.read_csv(stopped), pandas.read_csv(whole), rtol=1e-4)
+
+
+@pytest.fixture
+def server(trained):
+    """The folder of the packaged classifier on loopback."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=trained[3].parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_address[1]}/{trained[3].name}"
+        web.shutdown()
+
+
+def test_a_classifier_comes_over_the_network_once_and_with_its_checksum(trained, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.config, "_KERAS_DIR", str(tmp_path), raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    digest = training.checksum(trained[3])
+    network, card = classify.load_classifier(server, digest)
+    assert card == classify.load_classifier(trained[3])[1]
+    assert network.count_params() > 0
+    with pytest.raises(ValueError, match="checksum|hash"):
+        classify.load_classifier(server.replace(".keras", ".keras?again"), "0" * 64)
+
+
+def test_a_wrong_checksum_a_missing_file_and_a_foreign_file_are_refused(trained, tmp_path):
+    with pytest.raises(ValueError, match="does not have the checksum 000000000000"):
+        classify.load_classifier(trained[3], "0" * 64)
+    with pytest.raises(FileNotFoundError, match="no classifier 'none.keras'"):
+        classify.load_classifier(tmp_path / "none.keras")
+    foreign = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    foreign.save(tmp_path / "foreign.keras")
+    with pytest.raises(ValueError, match="foreign.keras' is damaged"):
+        classify.load_classifier(tmp_path / "foreign.keras")
+
+
+@pytest.mark.parametrize("to", ["openvino", "onnx"])
+def test_an_exported_classifier_gives_the_same_probabilities(trained, classifier, tmp_path, to):
+    runtime = pytest.importorskip(dict(openvino="openvino", onnx="onnxruntime")[to], reason=f"{to} is not installed")
+    if to == "onnx":
+        pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
+    file = tmp_path / ("model.xml" if to == "openvino" else "model.onnx")
+    assert command.main(["export", "--model", str(trained[3]), "--to", to, "--into", str(file)]) == 0
+    scans = [cv2.resize(dataset.read_scan(trained[2] / path), (32, 32), interpolation=cv2.INTER_AREA)
+             for path in trained[1]["path"]]  # fmt: skip
+    pixels = numpy.float32(scans)[..., None]
+    expected = classifier[0].predict(pixels / 255, verbose=0)["probabilities"]
+    if to == "openvino":
+        how = {"INFERENCE_PRECISION_HINT": "f32"}
+        found = runtime.Core().compile_model(str(file), "CPU", how)(pixels)
+        outputs = list(found.values())
+    else:
+        session = runtime.InferenceSession(str(file))
+        outputs = session.run(None, {session.get_inputs()[0].name: pixels})
+    found = next(output for output in outputs if output.ndim == 2)
+    assert abs(found - expected).max() <= 1e-3
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
