@@ -61,6 +61,8 @@ def test_a_folder_a_list_and_an_array_give_the_same_answers(trained, classifier)
     files = sorted(root.glob("Testing/*/*.jpg"))
     assert folder["file"].tolist() == list(map(str, files))
     pandas.testing.assert_frame_equal(folder, classify.classify(files, classifier))
+    arrays = classify.classify([dataset.read_scan(file) for file in files], classifier)
+    pandas.testing.assert_frame_equal(arrays.drop(columns="file"), folder.drop(columns="file"))
     one = classify.classify(dataset.read_scan(files[0]), classifier).drop(columns="file")
     assert one.iloc[0]["says"] == folder.iloc[0]["says"]
     pandas.testing.assert_frame_equal(one, folder.drop(columns="file").head(1), rtol=1e-4)
@@ -165,7 +167,21 @@ def test_the_command_says_a_line_a_file_and_ends_with_1_where_one_was_bad(traine
     assert f"{tmp_path / 'none.jpg'}: No such file" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("cut", [0.1, 0.5, 0.77, 1])
+def test_a_classifier_that_is_not_there_is_a_sentence_and_no_traceback(tmp_path):
+    for rest in (["classify", "scan.png"], ["export", "--to", "onnx", "--into", str(tmp_path / "model.onnx")]):
+        with pytest.raises(
+            SystemExit, match="^There is no classifier 'none.keras': make one with 07_classify_a_scan.$"
+        ):
+            command.main([*rest, "--model", str(tmp_path / "none.keras")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_images_is_a_sentence(trained, tmp_path):
+    with pytest.raises(SystemExit, match="^There is no image in what was named.$"):
+        command.main(["classify", str(tmp_path), "--model", str(trained[3])])
+
+
+@pytest.mark.parametrize("cut", [0.001, 0.1, 0.5, 0.77, 1])
 def test_a_stopped_command_goes_on_where_it_stopped(trained, tmp_path, cut):
     arguments = ["classify", str(trained[2]), "--model", str(trained[3]), "--into"]
     whole, stopped = tmp_path / "whole.csv", tmp_path / "stopped.csv"
@@ -187,14 +203,15 @@ def server(trained):
 
 
 def test_a_classifier_comes_over_the_network_once_and_with_its_checksum(trained, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(keras.config, "_KERAS_DIR", str(tmp_path), raising=False)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
     digest = training.checksum(trained[3])
     network, card = classify.load_classifier(server, digest)
     assert card == classify.load_classifier(trained[3])[1]
     assert network.count_params() > 0
-    with pytest.raises(ValueError, match="checksum|hash"):
-        classify.load_classifier(server.replace(".keras", ".keras?again"), "0" * 64)
+    assert (tmp_path / "braintumor" / trained[3].name).exists()
+    for place, asked in ((f"{server}?again", "0" * 64), (server.replace("braintumor", "none"), digest)):
+        with pytest.raises(ConnectionError, match="^The classifier cannot be fetched: "):
+            classify.load_classifier(place, asked)
 
 
 def test_a_wrong_checksum_a_missing_file_and_a_foreign_file_are_refused(trained, tmp_path):

@@ -67,7 +67,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--quiet", action="store_true", help="open no browser")
     arguments = parser.parse_args()
-    classifier = classify.load_classifier(arguments.model or newest(config.BUILD_DIR / "classifiers"))
+    try:
+        classifier = classify.load_classifier(arguments.model or newest(config.BUILD_DIR / "classifiers"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{error}") from None
     phantoms = sorted(map(str, dataset.unpack_phantoms().glob("Testing/*/*.jpg")))[::20]
     plain = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no font from elsewhere
     page(classifier, phantoms).launch(server_name="127.0.0.1", server_port=arguments.port, share=False, theme=plain,

@@ -77,10 +77,7 @@ def show_curves(axes, name, histories):
 
 
 def image_grid(images, captions, *, title, columns, note, footnote="", boxes=(), heats=()) -> Figure:
-    """Images (uint8, or float in [0, 1]) in rows, each with a caption above and, if known, its box x, y, w, h (px).
-
-    ``heats``: one in [0, 1] for each image, drawn as its lines at a quarter, half and three quarters.
-    """
+    """Images (uint8 or [0, 1]) in rows: caption, box x, y, w, h (px), lines at 1/4, 1/2 and 3/4 of a heat in [0, 1]."""
     rows, lines = max(1, -(-len(images) // columns)), 1 + "".join(captions[:1]).count("\n")
     height = rows * (WIDTH / columns + 0.2 * lines)
     figure, panels = base_figure(title, note, height, rows, columns, footnote, layout="compressed", subplot_kw=BLANK)

@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,7 @@ import numpy
 import pandas
 
 from ..config import BUILD_DIR, Settings, recipe_named
-from ..evaluation import predict, provenance, trained_network
+from ..evaluation import predict, provenance, trained_network, write_table
 from ..generators import subset_sequence, to_square
 from ..metrics import fit_temperature
 from ..splits import load_study
@@ -41,10 +41,14 @@ def package(settings: Settings, model: str, folder: Path = BUILD_DIR / "classifi
     card = provenance(settings, report, table, model=model) | {"precision": "float32", "temperature": temperature}
     card |= {"labels": sorted(table["label"].unique()), "frame": recipe_named(settings.recipe)["frame"]}
     card |= {"threshold": float(numpy.quantile(similarity, UNLIKE)), "use": "Research only, not for diagnosis."}
-    replace_file(folder / "network.keras", network.save)
-    with zipfile.ZipFile(folder / "network.keras", "a") as archive:
-        archive.writestr("card.json", json.dumps(card, indent=1))
-    return (folder / "network.keras").replace(folder / f"braintumor-{run_name(settings, model)}.keras")
+
+    def write(temporary):
+        network.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr("card.json", json.dumps(card, indent=1))
+
+    replace_file(file := folder / f"braintumor-{run_name(settings, model)}.keras", write)
+    return file
 
 
 def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.Model:
@@ -64,9 +68,15 @@ def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.M
 
 
 def load_classifier(place: str | Path, sha256: str | None = None) -> tuple[keras.Model, dict]:
-    """Network and card of a file of ``package``, or of one to fetch, once, from a URL; ValueError if it is damaged."""
+    """Network and card of a file of ``package``, or of one to fetch, once, from a URL.
+
+    Raises ValueError where it is damaged or another one, FileNotFoundError or ConnectionError where it cannot be had.
+    """
     if str(place).startswith(("http://", "https://")):
-        place = keras.utils.get_file(origin=str(place), file_hash=sha256, cache_subdir="braintumor")
+        try:
+            place = keras.utils.get_file(origin=str(place), file_hash=sha256, cache_subdir="braintumor")
+        except Exception as error:  # Keras raises no kind of its own
+            raise ConnectionError(f"The classifier cannot be fetched: {error}") from error
     if not (file := Path(place)).is_file():
         raise FileNotFoundError(f"There is no classifier '{file.name}': make one with 07_classify_a_scan.")
     if sha256 and checksum(file) != sha256:
@@ -76,18 +86,21 @@ def load_classifier(place: str | Path, sha256: str | None = None) -> tuple[keras
 
 
 def export(network: keras.Model, to: str, file: Path) -> None:
-    """Write a classifier as ``onnx`` or ``openvino``, from square grey scans, float32 in 0-255, (n, size, size, 1)."""
+    """Write a classifier as ``onnx`` or ``openvino``; it takes square grey scans, float32, 0-255 (n, size, size, 1)."""
     pixels = keras.Input(network.input_shape[1:], name="pixels")
     whole = keras.Model(pixels, network(keras.layers.Rescaling(1 / 255)(pixels)))
     whole(keras.ops.zeros((1, *network.input_shape[1:])))  # ONNX wants a model that has been called
     whole.export(str(file), format=to, verbose=False)
 
 
-def read_pages(path: Path) -> tuple[list[numpy.ndarray], str]:
+def read_pages(path: Path | numpy.ndarray) -> tuple[list[numpy.ndarray], str]:
     """The pages or frames of an image file, grey uint8 (height, width), and what is wrong with it, or "".
 
-    What has more than 8 bits is spread over 0-255. Of DICOM's tags only those are read that shape the image.
+    What has more than 8 bits is spread over 0-255. Of DICOM's tags only those are read that shape the image. An array
+    is its only page.
     """
+    if isinstance(path, numpy.ndarray):
+        return [path], ""
     try:
         content = numpy.fromfile(path, "uint8")
         dicom = content[128:132].tobytes() == b"DICM"
@@ -112,33 +125,53 @@ def dicom_frames(content: numpy.ndarray) -> numpy.ndarray:
     return values.reshape(-1, scan.Rows, scan.Columns)
 
 
-def files_in(places) -> list[Path]:
-    """The files that a path, or a list of paths, names; of a folder, the images in it, sorted."""
-    places = [Path(place) for place in ([places] if isinstance(places, str | Path) else places)]
-    inside = ([file for file in sorted(place.rglob("*")) if re.search(NAMES, file.name)] for place in places)
-    return [file for place, files in zip(places, inside) for file in (files if place.is_dir() else [place])]
+def images_in(scans) -> list:
+    """The files that a path, or a list of paths, names, of folders the images in them, sorted; arrays as they are."""
+    found = []
+    for scan in [scans] if isinstance(scans, str | Path | numpy.ndarray) else scans:
+        folder = not isinstance(scan, numpy.ndarray) and Path(scan).is_dir()
+        inside = sorted(Path(scan).rglob("*")) if folder else []
+        found += [file for file in inside if re.search(NAMES, file.name)] if folder else [scan]
+    if not found:
+        raise FileNotFoundError("There is no image in what was named.")
+    return found
+
+
+def answered(file: Path) -> set[str]:
+    """The files that a CSV of answers names; the last, which may be incomplete, is taken out of it."""
+    text = file.read_text() if file.exists() else ""
+    if "\n" not in text:
+        file.unlink(missing_ok=True)
+        return set()
+    table = pandas.read_csv(StringIO(text[: text.rfind("\n") + 1]))
+    table = table[table["file"] != table["file"].tail(1).squeeze()]
+    write_table(table, file)
+    return set(table["file"])
 
 
 def classify(scans, classifier: tuple) -> pandas.DataFrame:
-    """What a classifier says of a file, a folder, a list of both, or an array (0-255), one row a page.
+    """What a classifier says of a file, a folder, an array (height, width; 0-255), or a list of these, one row a page.
 
     Columns: ``file``, ``page``, ``p_<label>``, ``predicted``, ``similarity``, ``unlike`` (less similar to the training
     scans than nearly all of validation), ``says`` for a person, ``problem``: "" or why there is no answer.
     """
-    return pandas.concat(classify_batches([scans] if isinstance(scans, numpy.ndarray) else files_in(scans), classifier))
+    return pandas.concat(classify_batches(images_in(scans), classifier), ignore_index=True)
 
 
-def classify_batches(files, classifier: tuple, batch_size: int = 32) -> Iterator[pandas.DataFrame]:
-    """``classify`` table by table, so that memory does not grow with the number of files."""
-    (network, card), rows = classifier, []
+def classify_batches(images: list, classifier: tuple, batch_size: int = 32) -> Iterator[pandas.DataFrame]:
+    """``classify`` for ``images_in``, table by table, so that memory does not grow with their number."""
     with ThreadPoolExecutor() as pool:
-        for first in range(0, len(files), batch_size):
-            some, rows = files[first : first + batch_size], []
-            read = pool.map(lambda file: ([file], "") if isinstance(file, numpy.ndarray) else read_pages(file), some)
-            for file, (pages, problem) in zip(some, read):
-                name = "array" if isinstance(file, numpy.ndarray) else str(file)
-                rows += [(name, number, page, problem) for number, page in enumerate(pages or [None])]
-            yield judge(pandas.DataFrame(rows, columns=["file", "page", "pixels", "problem"]), network, card)
+        for first in range(0, len(images), batch_size):
+            some = images[first : first + batch_size]
+            rows = [(name, number, page, problem)
+                    for name, (pages, problem) in zip(map(name_of, some), pool.map(read_pages, some))
+                    for number, page in enumerate(pages or [None])]  # fmt: skip
+            yield judge(pandas.DataFrame(rows, columns=["file", "page", "pixels", "problem"]), *classifier)
+
+
+def name_of(image) -> str:
+    """What the column ``file`` says of a path or an array."""
+    return "array" if isinstance(image, numpy.ndarray) else str(image)
 
 
 def judge(pages: pandas.DataFrame, network: keras.Model, card: dict) -> pandas.DataFrame:
