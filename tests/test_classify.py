@@ -6,7 +6,7 @@ import json
 import threading
 
 from braintumor import __main__ as command
-from braintumor import dataset, evaluation, metrics, training
+from braintumor import config, dataset, evaluation, metrics, training
 from braintumor.app import classify
 
 import cv2
@@ -190,6 +190,19 @@ def test_a_stopped_command_goes_on_where_it_stopped(trained, tmp_path, cut):
     stopped.write_text(text[: int(len(text) * cut)])
     command.main([*arguments, str(stopped)])
     pandas.testing.assert_frame_equal(pandas.read_csv(stopped), pandas.read_csv(whole), rtol=1e-4)
+
+
+def test_the_command_trains_as_the_notebooks_do(few_phantoms, build_folder, monkeypatch, capsys):
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(few_phantoms[0]))
+    monkeypatch.setitem(config.PRESETS, "sample", config.PRESETS["sample"] | dict(batch_size=8, head_epochs=0))
+    monkeypatch.setattr(config, "BUILD_DIR", build_folder)
+    given = "train --model vgg16 --recipe scratch --weights random --protocol original --image-size 32 --epochs 1"
+    assert command.main(given.split()) == 0
+    table = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split()[:2] for line in table] == [["model", "subset"], ["vgg16", "validation"], ["vgg16", "test"]]
+    assert [folder.name for folder in (build_folder / "results").iterdir()] == ["vgg16-scratch-original-32px-seed0"]
+    with pytest.raises(SystemExit, match="There is no protocol 'mine'"):
+        command.main(["train", "--model", "vgg16", "--protocol", "mine", "--weights", "random", "--recipe", "scratch"])
 
 
 @pytest.fixture

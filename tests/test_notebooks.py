@@ -32,7 +32,8 @@ def copy(tmp_path_factory):
     return folder
 
 
-LONG = ["05c_protocols", "05d_generalise", "06_why_resnet50_collapsed"]  # they train several networks each
+LONG = ["04b_seeds", "05c_protocols", "05d_generalise", "05e_where_it_looks", "05f_errors"]
+LONG += ["06_why_resnet50_collapsed", "07_classify_a_scan"]  # they train several networks, or read those of 04b
 SHORT = [notebook.stem for notebook in NOTEBOOKS if notebook.stem not in LONG]
 
 
@@ -130,6 +131,27 @@ def test_notebooks_have_the_form_that_contributing_describes(path):
     assert not any(re.search(r"^\s*(def |class |!|%)", source, re.M) for source in sources)
     assert cells[-1].source.startswith("**What we learned.**") and "**Limits.**" in cells[-1].source
     assert all(cells[i - 1].cell_type == "markdown" for i in range(3, len(cells)) if cells[i].cell_type == "code")
+
+
+def test_on_colab_the_first_cell_installs_the_package_and_elsewhere_it_does_nothing(tmp_path):
+    """A fresh Python in an empty folder, without credentials; git copies this checkout, pip notes what it was asked."""
+    cells = {code_cells(nbformat.read(path, as_version=4))[0].source for path in NOTEBOOKS}
+    assert len(cells) == 1
+    (tmp_path / "cell.py").write_text(cells.pop())
+    (tmp_path / "git").write_text(f"#!/bin/sh\nmkdir brain-tumor-mri && cp -r '{ROOT}/src' brain-tumor-mri\n")
+    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@" > pip.txt\n')
+    for tool in ("git", "pip"):
+        (tmp_path / tool).chmod(0o755)
+    colab = "import sys, types; sys.modules['google.colab'] = types.ModuleType('colab'); sys.executable = './pip'; "
+    run, package = "exec(open('cell.py').read()); ", "import braintumor; print(braintumor.__file__)"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    how = dict(cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", run], **how)
+    assert done.returncode == 0 and not (tmp_path / "brain-tumor-mri").exists()
+    done = subprocess.run([sys.executable, "-S", "-c", colab + run + package], **how)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("brain-tumor-mri/src/braintumor/__init__.py")
+    assert (tmp_path / "pip.txt").read_text() == "-m pip install -q -e brain-tumor-mri\n"
 
 
 def test_the_training_notebooks_differ_in_one_constant():

@@ -1,38 +1,67 @@
-"""On the command line: what a classifier says of your scans, and its file in another format."""
+"""On the command line: train and judge, ask a classifier about your scans, or write it in another format."""
 
 import argparse
 import sys
 from pathlib import Path
 
+CHANGES = {"protocol": str, "recipe": str, "weights": str, "image-size": int, "batch-size": int, "epochs": int}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status, 1 where a file could not be read; else SystemExit says why."""
+    options = commands().parse_args(arguments)
+    from .app import classify  # not above: Keras takes seconds, and --help should not
+
+    try:
+        if options.command == "train":
+            return train(options)
+        classifier = classify.load_classifier(options.model, options.sha256)
+        if options.command == "classify":
+            return tell(classify, options, classifier)
+        classify.export(classifier[0], options.to, options.into)
+        return 0
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(f"{error}")
+
+
+def commands() -> argparse.ArgumentParser:
+    """What can be asked for."""
     parser = argparse.ArgumentParser(prog="python -m braintumor", description="Research only, not for diagnosis.")
-    commands = parser.add_subparsers(required=True, dest="command")
-    say = commands.add_parser("classify", help="what a classifier says of images and folders of them")
+    several = parser.add_subparsers(required=True, dest="command")
+    fit = several.add_parser("train", help="train and judge a model, as the notebooks do; goes on where it stopped")
+    fit.add_argument("--model", required=True, help="vgg16 or resnet50")
+    fit.add_argument("--preset", default="sample", help="sample (the default), cpu, cpu-scratch or full")
+    fit.add_argument("--seed", type=int, default=0)
+    for name, kind in CHANGES.items():
+        fit.add_argument(f"--{name}", type=kind, help="in place of the preset's")
+    say = several.add_parser("classify", help="what a classifier says of images and folders of them")
     say.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="JPEG, PNG, TIFF, ..., DICOM, or a folder")
     say.add_argument("--json", action="store_true", help="one JSON object a line")
     say.add_argument("--into", type=Path, help="write a CSV file; given again, it goes on after the last file in it")
-    give = commands.add_parser("export", help="write a classifier in another format")
+    give = several.add_parser("export", help="write a classifier in another format")
     give.add_argument("--to", required=True, choices=["onnx", "openvino"])
     give.add_argument("--into", required=True, type=Path, help="the file to write: ....onnx, or ....xml for OpenVINO")
     for command in (say, give):
         command.add_argument("--model", required=True, help="a classifier: braintumor-....keras, or its URL")
         command.add_argument("--sha256", help="its checksum, which is compared")
-    options = parser.parse_args(arguments)
-    from .app import classify  # not above: Keras takes seconds, and --help should not
-
-    try:
-        classifier = classify.load_classifier(options.model, options.sha256)
-        if options.command == "export":
-            classify.export(classifier[0], options.to, options.into)
-            return 0
-        return tell(classify, options, classifier)
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f"{error}")
+    return parser
 
 
-def tell(classify, options, classifier) -> int:
+def train(options) -> int:
+    """Train and judge as the options say, and print the scores."""
+    from . import config, evaluation
+
+    names = [name.replace("-", "_") for name in CHANGES]
+    changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    settings = config.settings_from(options.preset, seed=options.seed, **changes)
+    scores = evaluation.metrics_table([evaluation.train_and_judge(settings, options.model)])
+    print(
+        scores[["model", "subset", "n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1"]].to_string(index=False)
+    )
+    return 0
+
+
+def tell(classify, options, classifier: tuple) -> int:
     """Print, or write, the answers to all files that the options name; 1 where one could not be read."""
     files, count, status = classify.images_in(options.paths), 0, 0
     done = classify.answered(options.into) if options.into else set()
