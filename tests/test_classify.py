@@ -55,6 +55,14 @@ def test_a_training_scan_is_as_similar_as_can_be_and_one_in_twenty_of_validation
     assert said["validation"]["similarity"].max() <= 1 + 1e-5
 
 
+def test_what_is_no_scan_is_flagged_in_words_as_well(trained, classifier):
+    scans = [dataset.read_scan(file) for file in sorted(trained[2].glob("Testing/*/*.jpg"))]
+    noise = numpy.random.default_rng(0).integers(0, 256, (20, 64, 64), dtype="uint8")
+    blank = numpy.full((30, 30), 128, "uint8")
+    said = classify.classify([*(255 - scan for scan in scans), *noise, blank], classifier)
+    assert said["unlike"].all() and said["says"].str.endswith("do not rely on this.").all()
+
+
 def test_a_folder_a_list_and_an_array_give_the_same_answers(trained, classifier):
     root = trained[2]
     folder = classify.classify(root / "Testing", classifier)

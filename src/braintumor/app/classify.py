@@ -54,17 +54,20 @@ def package(settings: Settings, model: str, folder: Path = BUILD_DIR / "classifi
 def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.Model:
     """A network from scans to scaled ``probabilities`` and ``similarity`` to the most similar of ``train_scans``.
 
-    Similarity: the cosine of the pooled features, at most 1 (nearest neighbour, arXiv:2204.06507).
+    Similarity: the correlation, -1 to 1, of greys averaged over 8 x 8 fields, with the nearest neighbour (after
+    arXiv:2204.06507, which takes features).
     """
-    last, pooled = network.get_layer("probabilities"), network.get_layer("pooled").output
-    direction = keras.layers.UnitNormalization(dtype="float32")(pooled)
-    known = keras.Model(network.input, direction).predict(train_scans, verbose=0)
+    last, scan = network.get_layer("probabilities"), network.input
+    greys = keras.layers.Flatten()(keras.layers.AveragePooling2D(scan.shape[1] // 8, dtype="float32")(scan))
+    centred = greys - keras.ops.mean(greys, axis=-1, keepdims=True)
+    direction = keras.layers.UnitNormalization(dtype="float32")(centred)
+    known = keras.Model(scan, direction).predict(train_scans, verbose=0)
     similar = keras.layers.Dense(len(known), use_bias=False, dtype="float32")
     scaled = keras.layers.Dense(last.units, activation="softmax", dtype="float32", name=last.name)
     outputs = {"probabilities": scaled(last.input), "similarity": keras.ops.max(similar(direction), axis=-1)}
     similar.set_weights([known.T])
     scaled.set_weights([weights / temperature for weights in last.get_weights()])
-    return keras.Model(network.input, outputs, name=network.name)
+    return keras.Model(scan, outputs, name=network.name)
 
 
 def load_classifier(place: str | Path, sha256: str | None = None) -> tuple[keras.Model, dict]:

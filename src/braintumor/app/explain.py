@@ -14,8 +14,8 @@ def grad_cam(model: keras.Model, images: numpy.ndarray, classes: numpy.ndarray) 
     class, it is all 0.
     """
     pooled, hidden, last = (model.get_layer(name) for name in ("pooled", "hidden", "probabilities"))
-    watched = keras.Model(model.input, [pooled.input, hidden.output])
-    parts = [watched(part, training=False) for part in numpy.array_split(images, -(-len(images) // 64))]
+    watched = keras.Model(model.inputs, [pooled.input, hidden.output])
+    parts = [watched([part], training=False) for part in numpy.array_split(images, -(-len(images) // 64))]
     features, activity = (numpy.concatenate([keras.ops.convert_to_numpy(x) for x in part]) for part in zip(*parts))
     features, activity = numpy.float32(features), numpy.float32(activity)
     first, second = (keras.ops.convert_to_numpy(layer.kernel).astype("float32") for layer in (hidden, last))
