@@ -33,7 +33,7 @@ def answer(file: str, classifier: tuple):
     square, *_ = generators.to_square(classify.read_pages(Path(file))[0][0], card["image_size"], card["frame"])
     scan = numpy.float32(square)[None, ..., None] / 255
     heat = explain.grad_cam(network, scan, numpy.array([card["labels"].index(said["predicted"])]))
-    title = f"Heat (Grad-CAM): where it sees {plots.display_name(said['predicted'])}"
+    title = f"Heat: {plots.display_name(said['predicted'])}"
     figure = plots.image_grid(scan, ["lines: a quarter, half, three quarters of the heat"], title=title, columns=1,
                               note="", heats=heat)  # fmt: skip
     figure.set_size_inches(5, 5.6)
