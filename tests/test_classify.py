@@ -111,7 +111,7 @@ def test_more_than_eight_bits_are_spread_and_every_page_of_a_tiff_is_read(tmp_pa
     assert problem == "" and [(page.min(), page.max(), page.dtype) for page in found] == [(0, 255, "uint8")] * 2
 
 
-def dicom(file, frames, *, photometric="MONOCHROME2", window=None, **tags):
+def dicom(file, frames, *, photometric="MONOCHROME2", window=None):
     """Write frames, uint16 (frames, height, width), as a DICOM file of a patient with a name."""
     pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
     meta = pydicom.dataset.FileMetaDataset()

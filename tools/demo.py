@@ -27,10 +27,11 @@ def newest(folder: Path) -> Path:
 def answer(file: str, classifier: tuple):
     """What the page shows of one file: probabilities, a line in words, and the scan with the lines of its heat."""
     network, card = classifier
-    said = classify.classify(file, classifier).iloc[0]
-    if said["problem"]:
-        raise gradio.Error(f"'{Path(file).name}' cannot be read ({said['problem']}).")
-    square, *_ = generators.to_square(classify.read_pages(Path(file))[0][0], card["image_size"], card["frame"])
+    pages, problem = classify.read_pages(Path(file))
+    if problem:
+        raise gradio.Error(f"'{Path(file).name}' cannot be read ({problem}).")
+    said = classify.classify(pages[0], classifier).iloc[0]
+    square, *_ = generators.to_square(pages[0], card["image_size"], card["frame"])
     scan = numpy.float32(square)[None, ..., None] / 255
     heat = explain.grad_cam(network, scan, numpy.array([card["labels"].index(said["predicted"])]))
     title = f"Heat: {plots.display_name(said['predicted'])}"

@@ -41,12 +41,9 @@ def results_section(results: Path, original: Path) -> str:
         cells |= {"accuracy": with_interval(row, "accuracy"), "all seeds": ", ".join(map(percent, alike))}
         rows.append(cells | {"macro-F1": with_interval(row, "macro_f1"), "AUROC": f"{row['auroc']:.3f}"})
     seeds = ", ".join(map(str, sorted(metrics["seed"].unique())))
-    lines = markdown(rows)
-    lines += [
-        "",
-        "In brackets 95 % intervals, from a bootstrap over patient groups. *All seeds*: the accuracy with seeds",
-    ]
-    lines += [f"{seeds}, each with other validation patients; all other numbers are those of seed {FIRST_SEED}.", ""]
+    explained = "In brackets 95 % intervals, from a bootstrap over patient groups. *All seeds*: the accuracy with seeds"
+    others = f"{seeds}, each with other validation patients; all other numbers are those of seed {FIRST_SEED}."
+    lines = [*markdown(rows), "", explained, others, ""]
     lines += run_sentences(results)
     lines += ["", "**Findings**", "", *findings(metrics, results)]
     return "\n".join(lines)

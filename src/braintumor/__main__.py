@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-CHANGES = {"protocol": str, "recipe": str, "weights": str, "image-size": int, "batch-size": int, "epochs": int}
+CHANGES = {"protocol": str, "recipe": str, "weights": str, "image_size": int, "batch_size": int, "epochs": int}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def commands() -> argparse.ArgumentParser:
     fit.add_argument("--preset", default="sample", help="sample (the default), cpu, cpu-scratch or full")
     fit.add_argument("--seed", type=int, default=0)
     for name, kind in CHANGES.items():
-        fit.add_argument(f"--{name}", type=kind, help="in place of the preset's")
+        fit.add_argument(f"--{name.replace('_', '-')}", type=kind, help="in place of the preset's")
     say = several.add_parser("classify", help="what a classifier says of images and folders of them")
     say.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="JPEG, PNG, TIFF, ..., DICOM, or a folder")
     say.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -51,13 +51,11 @@ def train(options) -> int:
     """Train and judge as the options say, and print the scores."""
     from . import config, evaluation
 
-    names = [name.replace("-", "_") for name in CHANGES]
-    changes = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    changes = {name: value for name, value in vars(options).items() if name in CHANGES and value is not None}
     settings = config.settings_from(options.preset, seed=options.seed, **changes)
     scores = evaluation.metrics_table([evaluation.train_and_judge(settings, options.model)])
-    print(
-        scores[["model", "subset", "n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1"]].to_string(index=False)
-    )
+    columns = ["model", "subset", "n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1"]
+    print(scores[columns].to_string(index=False))
     return 0
 
 

@@ -15,6 +15,7 @@ import numpy
 import pandas
 
 from ..config import BUILD_DIR, Settings, recipe_named
+from ..dataset import examine
 from ..evaluation import predict, provenance, trained_network, write_table
 from ..generators import subset_sequence, to_square
 from ..metrics import fit_temperature
@@ -37,7 +38,8 @@ def package(settings: Settings, model: str, folder: Path = BUILD_DIR / "classifi
     network.set_weights(trained.get_weights())
     temperature = fit_temperature(predict(network, table, "validation", root, settings))
     network = with_guard(network, subset_sequence(table, "train", root, settings), temperature)
-    similarity = network.predict(subset_sequence(table, "validation", root, settings), verbose=0)["similarity"]
+    guard = keras.Model(network.input, network.output["similarity"])  # alone, as the backbone takes longest
+    similarity = guard.predict(subset_sequence(table, "validation", root, settings), verbose=0)
     card = provenance(settings, report, table, model=model) | {"precision": "float32", "temperature": temperature}
     card |= {"labels": sorted(table["label"].unique()), "frame": recipe_named(settings.recipe)["frame"]}
     card |= {"threshold": float(numpy.quantile(similarity, UNLIKE)), "use": "Research only, not for diagnosis."}
@@ -75,14 +77,14 @@ def load_classifier(place: str | Path, sha256: str | None = None) -> tuple[keras
 
     Raises ValueError where it is damaged or another one, FileNotFoundError or ConnectionError where it cannot be had.
     """
-    if str(place).startswith(("http://", "https://")):
+    if remote := str(place).startswith(("http://", "https://")):
         try:
             place = keras.utils.get_file(origin=str(place), file_hash=sha256, cache_subdir="braintumor")
         except Exception as error:  # Keras raises no kind of its own
             raise ConnectionError(f"The classifier cannot be fetched: {error}") from error
     if not (file := Path(place)).is_file():
         raise FileNotFoundError(f"There is no classifier '{file.name}': make one with 07_classify_a_scan.")
-    if sha256 and checksum(file) != sha256:
+    if sha256 and not remote and checksum(file) != sha256:
         raise ValueError(f"'{file.name}' does not have the checksum {sha256[:12]}...: get it again.")
     card = read_file(file, lambda file: json.loads(zipfile.ZipFile(file).read("card.json")))
     return read_file(file, keras.saving.load_model), card
@@ -111,8 +113,10 @@ def read_pages(path: Path | numpy.ndarray) -> tuple[list[numpy.ndarray], str]:
         spread = (None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
         pages = [page if page.dtype == numpy.uint8 else cv2.normalize(page, *spread) for page in pages]
         return pages, "" if pages else "no whole image"
-    except Exception as error:  # each decoder has its own
-        return [], getattr(error, "strerror", None) or str(error).strip().split("\n")[0] or type(error).__name__
+    except (OSError, cv2.error):
+        return [], examine(Path(path))[1] or "no whole image"
+    except Exception as error:  # pydicom has many kinds
+        return [], str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def dicom_frames(content: numpy.ndarray) -> numpy.ndarray:
@@ -166,15 +170,10 @@ def classify_batches(images: list, classifier: tuple, batch_size: int = 32) -> I
     with ThreadPoolExecutor() as pool:
         for first in range(0, len(images), batch_size):
             some = images[first : first + batch_size]
-            rows = [(name, number, page, problem)
-                    for name, (pages, problem) in zip(map(name_of, some), pool.map(read_pages, some))
+            rows = [("array" if isinstance(image, numpy.ndarray) else str(image), number, page, problem)
+                    for image, (pages, problem) in zip(some, pool.map(read_pages, some))
                     for number, page in enumerate(pages or [None])]  # fmt: skip
             yield judge(pandas.DataFrame(rows, columns=["file", "page", "pixels", "problem"]), *classifier)
-
-
-def name_of(image) -> str:
-    """What the column ``file`` says of a path or an array."""
-    return "array" if isinstance(image, numpy.ndarray) else str(image)
 
 
 def judge(pages: pandas.DataFrame, network: keras.Model, card: dict) -> pandas.DataFrame:
