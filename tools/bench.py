@@ -201,7 +201,7 @@ def training_from_memory(model, recipe, batches):
     network, batch = our_classifier(model, recipe), one_batch(1)
     again = type("Again", (keras.utils.PyDataset,), {
         "__len__": lambda self: batches, "__getitem__": lambda self, index: batch,
-    })()  # fmt: skip
+    })(workers=2)  # fmt: skip
     return rate(batches * BATCH, lambda: network.fit(again, verbose=0, shuffle=False))
 
 
@@ -217,6 +217,7 @@ def original_training(root, model, batches):
     ])  # fmt: skip
     network.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     scans = original_generator(root)
+    scans.workers = 2  # as ours: spares it a wait of TensorFlow, see docs/speed.md
     return rate(batches * BATCH, lambda: network.fit(scans, steps_per_epoch=batches, verbose=0))
 
 
@@ -281,7 +282,7 @@ def our_study(root, scans):
     return lambda: seconds
 
 
-def whole_study(root, few=64, more=256):
+def whole_study(root, few=64, more=192):
     """What ``our_study`` takes for all scans: a straight line through two sizes, as saving does not grow with scans."""
     short, long = (once(partial(our_study, root, scans)) for scans in (few, more))
     return short + (long - short) * (STUDY_SCANS - few) / (more - few)
@@ -378,17 +379,17 @@ def benchmark(root, torch: bool, openvino: bool):
     yield row("stage_augmenting", "ms an image", cost["augmenting"], original, "ImageDataGenerator")
     original_seconds = 0.0
     for model in MODELS:
-        few, more = (1, 2) if model == "vgg16" else (2, 4)
+        batches = 2 if model == "vgg16" else 4
         subjects = {
-            "ours": partial(our_training, root, model, "transfer", more),
-            "whole": partial(our_training, root, model, "scratch", more),
-            "original": partial(original_training, root, model, few),
+            "ours": partial(our_training, root, model, "transfer", batches),
+            "whole": partial(our_training, root, model, "scratch", batches),
+            "original": partial(original_training, root, model, batches=1),
             "product": matrix_product,
         }
         if torch:
             subjects["torch"] = partial(torch_training, model)
         if model == "resnet50":
-            subjects["unfused"] = partial(our_training, root, model, "scratch", more, fused=False)
+            subjects["unfused"] = partial(our_training, root, model, "scratch", 2, fused=False)
         train = medians(**subjects)
         original_seconds += STUDY_SCANS * EPOCHS / train["original"]
         yield row(f"train_{model}", "images/s", train["ours"], train["original"], "original recipe, float32")
