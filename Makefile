@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # networks allocate and free large arrays all the time: in large pages that takes a fifth less of the whole time
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 .DELETE_ON_ERROR:
-.PHONY: help run results bench demo test test-all lint clean
+.PHONY: help run results bench scaling demo test test-all lint clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ results: .venv/ready  ## the whole study on all scans, into notebooks/ and resul
 
 bench: .venv/ready-bench  ## speed beside other ways to do the same, in 20 minutes; needs the scans, installs 5 GB
 	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/update_readme.py
+
+scaling: .venv/ready-dev  ## costs of a scan, and what they foretell of more scans and machines, in 5 minutes
+	@$(BIN)/python tools/scaling.py
 	@$(BIN)/python tools/update_readme.py
 
 demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file; needs notebook 07)

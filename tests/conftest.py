@@ -5,7 +5,7 @@ import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
 
-from braintumor import config, evaluation, generators, models, splits, training
+from braintumor import cluster, config, evaluation, generators, models, splits, training
 from braintumor.app import classify
 
 import keras
@@ -50,9 +50,8 @@ def networks():
     return {name: models.build_classifier(name, **build) for name in ("vgg16", "resnet50")}
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    """A third backbone, two convolutions with batch norm, that trains in no time; gives its name."""
+def tiny_backbone():
+    """Two convolutions with batch norm, which train in no time."""
 
     def constructor(*, weights, include_top, input_shape, name):
         inputs = keras.Input(input_shape)
@@ -61,9 +60,14 @@ def tiny():
         late = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="late")(early)
         return keras.Model(inputs, keras.layers.BatchNormalization(name="late_norm")(late), name=name)
 
-    entry = models.Backbone(constructor, "tiny.weights.h5", models.CAFFE, "late", 1e-3)
+    return models.Backbone(constructor, "tiny.weights.h5", models.CAFFE, "late", 1e-3)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """The name of a third backbone; see ``tiny_backbone``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.BACKBONES, "tiny", entry)
+        patch.setitem(models.BACKBONES, "tiny", tiny_backbone())
         yield "tiny"
 
 
@@ -76,12 +80,12 @@ def build_folder(tmp_path, monkeypatch):
     return tmp_path / "build"
 
 
-def made_up(seed=0):
-    """Fresh train and validation sequences of 20 made-up scans, bright or dark by class."""
+def made_up(seed=0, share=cluster.ALONE, scans=20):
+    """Fresh train and validation sequences of made-up scans, bright or dark by class."""
     draw = numpy.random.default_rng(1)
-    labels = numpy.arange(20) % CLASSES
-    images = (draw.integers(0, 60, (20, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
-    common = dict(classes=CLASSES, batch_size=8, seed=seed)
+    labels = numpy.arange(scans) % CLASSES
+    images = (draw.integers(0, 60, (scans, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
+    common = dict(classes=CLASSES, batch_size=8, seed=seed, share=share)
     return (
         generators.ScanSequence(images, labels, augmentation=generators.AUGMENTATIONS["original"], **common),
         generators.ScanSequence(images, labels, augmentation=None, **common),

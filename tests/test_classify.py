@@ -111,7 +111,7 @@ def test_more_than_eight_bits_are_spread_and_every_page_of_a_tiff_is_read(tmp_pa
     assert problem == "" and [(page.min(), page.max(), page.dtype) for page in found] == [(0, 255, "uint8")] * 2
 
 
-def dicom(file, frames, *, photometric="MONOCHROME2", window=None):
+def dicom(file, frames, *, photometric="MONOCHROME2", window=None, compressed=False):
     """Write frames, uint16 (frames, height, width), as a DICOM file of a patient with a name."""
     pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
     meta = pydicom.dataset.FileMetaDataset()
@@ -127,6 +127,8 @@ def dicom(file, frames, *, photometric="MONOCHROME2", window=None):
     if window:
         scan.WindowCenter, scan.WindowWidth = window
     scan.PixelData = frames.astype("<u2").tobytes()
+    if compressed:
+        scan.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
     scan.save_as(file, enforce_file_format=True)
 
 
@@ -146,6 +148,26 @@ def test_dicom_in_which_white_is_low_is_turned_round(tmp_path):
     dicom(tmp_path / "turned.dcm", RAMP, photometric="MONOCHROME1")
     (plain,), (turned,) = (classify.read_pages(tmp_path / name)[0] for name in ("plain.dcm", "turned.dcm"))
     numpy.testing.assert_allclose(turned.astype(int), 255 - plain.astype(int), atol=1)
+
+
+def test_compressed_dicom_is_read_as_the_plain_one(tmp_path):
+    both = numpy.concatenate([RAMP, RAMP[:, ::-1]])
+    dicom(tmp_path / "plain.dcm", both)
+    dicom(tmp_path / "small.dcm", both, compressed=True)
+    plain, small = (classify.read_pages(tmp_path / name) for name in ("plain.dcm", "small.dcm"))
+    assert plain[1] == small[1] == ""
+    numpy.testing.assert_array_equal(plain[0], small[0])
+
+
+def test_dicom_whose_compression_needs_a_plugin_says_so_and_nothing_of_the_patient(tmp_path):
+    dicom(file := tmp_path / "scan.dcm", RAMP, compressed=True)
+    pydicom = pytest.importorskip("pydicom")
+    scan = pydicom.dcmread(file)
+    scan.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
+    scan.save_as(file)
+    pages, problem = classify.read_pages(file)
+    assert pages == [] and "pylibjpeg" in problem
+    assert not any(secret in problem for secret in ("LOVELACE", "MRN-1815", "18151210"))
 
 
 def test_each_frame_of_dicom_is_answered_and_no_word_about_the_patient_leaves_it(tmp_path, classifier, trained, capsys):

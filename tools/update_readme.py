@@ -8,6 +8,7 @@ from braintumor.metrics import mean_interval
 
 import bench
 import pandas
+import scaling
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results: written by tools/update_readme.py -->", "<!-- end of results -->"
@@ -164,6 +165,30 @@ def speed_section(results: Path) -> str:
     return "\n".join([*markdown(rows), "", machine])
 
 
+def scaling_section(results: Path) -> str:
+    """Markdown for the scaling page: costs, the model beside what was measured, and what it foretells."""
+    costs, checks, forecast = (pandas.read_csv(results / f"scaling{part}.csv") for part in ("", "_checks", "_forecast"))
+    number = "{:,.3g}".format
+    cells = [
+        {
+            "cost": scaling.COSTS[row.cost],
+            "value": number(row.value),
+            "": "measured here" if row.measured else "assumed",
+        }
+        for row in costs.itertuples()
+    ]
+    beside = [
+        {"what": row.what, "model": number(row.model) + ", fitted" * row.fitted, "measured": number(row.measured)}
+        for row in checks.itertuples()
+    ]
+    hours = [
+        {"scans": f"{row.scans:,}", "GPUs": f"{row.gpus}", "hours": number(row.hours), "$": f"{row.dollars:,.0f}",
+         "what takes longest": row.longest, "GB of decoded scans a machine": f"{row.disk_gb:,.1f}"}
+        for row in forecast.itertuples()
+    ]  # fmt: skip
+    return "\n".join([*markdown(cells), "", *markdown(beside), "", *markdown(hours)])
+
+
 def difference(pair: pandas.Series) -> str:
     """A difference of accuracy in points, its interval and the exact p-value."""
     low, high = 100 * pair["accuracy_low"], 100 * pair["accuracy_high"]
@@ -271,6 +296,7 @@ def sections(root: Path) -> dict[Path, str]:
     return {
         root / "README.md": results_section(results, data / "original_history.csv"),
         root / "docs" / "speed.md": speed_section(results),
+        root / "docs" / "scaling.md": scaling_section(results),
         root / "docs" / "model_card.md": card_section(results, pandas.read_csv(data / "image_groups.csv")),
     }
 

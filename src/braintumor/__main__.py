@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 CHANGES = {"protocol": str, "recipe": str, "weights": str, "image_size": int, "batch_size": int, "epochs": int}
@@ -34,6 +35,10 @@ def commands() -> argparse.ArgumentParser:
     fit.add_argument("--seed", type=int, default=0)
     for name, kind in CHANGES.items():
         fit.add_argument(f"--{name.replace('_', '-')}", type=kind, help="in place of the preset's")
+    fit.add_argument("--cluster", action="store_true", help="share batches with all processes of this launch (JAX)")
+    fit.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 is, if the launcher does not tell")
+    fit.add_argument("--processes", type=int, help="how many processes there are, if the launcher does not tell")
+    fit.add_argument("--process", type=int, help="which of them this is, from 0, if the launcher does not tell")
     say = several.add_parser("classify", help="what a classifier says of images and folders of them")
     say.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="JPEG, PNG, TIFF, ..., DICOM, or a folder")
     say.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -49,11 +54,18 @@ def commands() -> argparse.ArgumentParser:
 
 def train(options) -> int:
     """Train and judge as the options say, and print the scores."""
-    from . import config, evaluation
+    from . import cluster, config, evaluation
+
+    where = options.coordinator, options.processes, options.process
+    several = options.cluster or any(value is not None for value in where)
 
     changes = {name: value for name, value in vars(options).items() if name in CHANGES and value is not None}
     settings = config.settings_from(options.preset, seed=options.seed, **changes)
-    scores = evaluation.metrics_table([evaluation.train_and_judge(settings, options.model)])
+    with cluster.join(*where) if several else nullcontext(cluster.ALONE) as share:
+        run = evaluation.train_and_judge(settings, options.model, share)
+    if not share.first:
+        return 0
+    scores = evaluation.metrics_table([run])
     columns = ["model", "subset", "n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1"]
     print(scores[columns].to_string(index=False))
     return 0

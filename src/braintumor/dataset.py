@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -48,7 +49,8 @@ def unpack_phantoms(build_dir: Path = BUILD_DIR) -> Path:
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".phantoms-", dir=root.parent) as folder:
             shutil.unpack_archive(SAMPLE, folder)
-            Path(folder, root.name).rename(root)
+            with suppress(OSError):  # another process was faster
+                Path(folder, root.name).rename(root)
     return root
 
 

@@ -9,6 +9,7 @@ import keras
 import numpy
 import pandas
 
+from .cluster import ALONE, apart
 from .config import Settings
 from .generators import sequences, subset_sequence
 from .metrics import metrics_row
@@ -30,8 +31,11 @@ def predict(model: keras.Model, table: pandas.DataFrame, subset: str | list, roo
     return rows.join(columns).assign(predicted=[labels[best] for best in probabilities.argmax(axis=1)])
 
 
-def train_and_judge(settings: Settings, model: str) -> dict:
-    """The run (see ``read_run``), trained and judged now unless that was done before: then its files are only read."""
+def train_and_judge(settings: Settings, model: str, share=ALONE) -> dict | None:
+    """The run (see ``read_run``), trained and judged now unless that was done before: then its files are only read.
+
+    Where batches are shared (cluster.py), the first process alone judges; the others get None after training.
+    """
     settings = with_available_weights(settings, model)
     folder = settings.results_dir / run_name(settings, model)
     if (folder / LAST_FILE).exists() and "test" in set((run := read_run(folder))["predictions"]["subset"]):
@@ -40,8 +44,11 @@ def train_and_judge(settings: Settings, model: str) -> dict:
     network, checkpoints = build_for(settings, model, table["label"].nunique()), run_folder(settings, model, table)
     if (folder / LAST_FILE).exists() and checkpoints.name != run["facts"].get("checkpoints"):
         raise ValueError(f"'{folder.name}' holds results of other scans or versions: remove it to train that run anew.")
-    history = train(network, *sequences(table, root, settings), settings, checkpoints)
-    predictions = predict(trained_network(settings, model, table), table, JUDGES, root, settings)
+    history = train(network, *sequences(table, root, settings, share), settings, checkpoints)
+    if not share.first:
+        return None
+    with apart():
+        predictions = predict(trained_network(settings, model, table), table, JUDGES, root, settings)
     facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
     return read_run(save_run(settings, model, facts, history, predictions))
 

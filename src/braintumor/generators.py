@@ -1,6 +1,8 @@
 """How scans reach the network: decoded once into a file, augmented in one resampling, repeatable from (seed, epoch)."""
 
+import functools
 import math
+import os
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ import keras
 import numpy
 import pandas
 
+from .cluster import ALONE
 from .config import Settings, recipe_named
 from .dataset import BOX, read_scan
 
@@ -19,6 +22,7 @@ AUGMENTATIONS = {
     "original": {"rotation": 20.0, "shift": 0.2, "flip": True},
     "looks": {"rotation": 25.0, "shift": 0.12, "flip": True, "zoom": 0.3, "grey": 0.5, "blur": 0.2, "noise": 0.2},
 }
+BLOCK = 32  # scans of a batch whose changes come from one random generator: another number, other changes
 
 
 def head_frame(image: numpy.ndarray) -> tuple[int, int, int, int]:
@@ -103,17 +107,36 @@ def random_grey_scale(generator: numpy.random.Generator) -> numpy.ndarray:
     return numpy.uint8(255 * numpy.clip(curve, 0, 1))
 
 
-def augment(image: numpy.ndarray, generator: numpy.random.Generator, *, grey=0.0, blur=0.0, noise=0.0, **motion):
-    """One square uint8 image, moved as ``random_affine`` says, the edge repeated as by the original; then its looks."""
-    matrix, flags = random_affine(generator, image.shape[0], **motion), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    image = cv2.warpAffine(image, matrix, image.shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    if grey and generator.random() < grey:
-        image = cv2.LUT(image, random_grey_scale(generator))
-    if blur and generator.random() < blur:
-        image = cv2.GaussianBlur(image, (0, 0), generator.uniform(0.002, 0.01) * image.shape[0])
+def draw_change(generator: numpy.random.Generator, size: int, *, grey=0.0, blur=0.0, noise=0.0, **motion) -> tuple:
+    """What ``change`` shall do to one square scan: see ``random_affine``; then its looks, None for what stays."""
+    matrix = random_affine(generator, size, **motion)
+    levels = random_grey_scale(generator) if grey and generator.random() < grey else None
+    sigma = generator.uniform(0.002, 0.01) * size if blur and generator.random() < blur else None
+    grain = None
     if noise and generator.random() < noise:
-        image = numpy.clip(image + generator.normal(0, generator.uniform(0, 12), image.shape), 0, 255)
-    return image.astype("uint8")
+        grain = generator.normal(0, generator.uniform(0, 12), (size, size))
+    return matrix, levels, sigma, grain
+
+
+def change(image: numpy.ndarray, matrix, levels, sigma, grain) -> numpy.ndarray:
+    """One square uint8 image, moved, the edge repeated as by the original, its greys mapped, blurred and grained."""
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    image = cv2.warpAffine(image, matrix, image.shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    image = image if levels is None else cv2.LUT(image, levels)
+    image = image if sigma is None else cv2.GaussianBlur(image, (0, 0), sigma)
+    return image if grain is None else numpy.clip(image + grain, 0, 255).astype("uint8")
+
+
+def augment(image: numpy.ndarray, generator: numpy.random.Generator, **how) -> numpy.ndarray:
+    """One square uint8 image at random, see ``AUGMENTATIONS``."""
+    return change(image, *draw_change(generator, len(image), **how))
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(count: int, seeds: tuple | None) -> numpy.ndarray:
+    """The rows of so many scans in the order of an epoch, drawn once for all its batches; None: as they are."""
+    rows = numpy.arange(count)
+    return rows if seeds is None else numpy.random.default_rng([*seeds, 0]).permutation(rows)
 
 
 class ScanSequence(keras.utils.PyDataset):
@@ -121,41 +144,53 @@ class ScanSequence(keras.utils.PyDataset):
 
     ``labels`` are class indices, shape (scans,). With an ``augmentation`` (see ``AUGMENTATIONS``) each epoch has an
     order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in order.
+    Of each batch only the ``share`` of this process is read and made; ``batch_size`` is that of all processes together.
     """
 
-    def __init__(self, images, labels, *, classes, batch_size, augmentation, seed):
+    def __init__(self, images, labels, *, classes, batch_size, augmentation, seed, share=ALONE):
+        if batch_size % share.devices:
+            raise ValueError(f"{share.devices} devices cannot share {batch_size} scans: set batch_size to a multiple.")
+        if 0 < len(images) < share.devices:
+            raise ValueError(f"{share.devices} devices cannot share {len(images)} scans of a subset: start fewer.")
         # with more than one worker Keras turns off TensorFlow's tuning of the pipeline, which can wait for seconds
-        super().__init__(workers=2, max_queue_size=4)
+        workers = max(2, os.cpu_count() // 2)
+        super().__init__(workers=workers, max_queue_size=2 * workers)
         self.images, self.labels, self.one_hot = images, numpy.asarray(labels), numpy.eye(classes, dtype="float32")
-        self.batch_size, self.augmentation = batch_size, augmentation
+        self.batch_size, self.augmentation, self.share = batch_size, augmentation, share
         self.seed, self.epoch = seed, 0  # training sets the epoch
 
     def __len__(self):
-        return math.ceil(len(self.images) / self.batch_size)
+        full, left = divmod(len(self.images), self.batch_size)
+        return full + (left >= self.share.devices)
 
     def __getitem__(self, index):
-        rows = numpy.arange(len(self.images))
-        if self.augmentation is not None:
-            rows = numpy.random.default_rng([self.seed, self.epoch, 0]).permutation(rows)
+        seeds = None if self.augmentation is None else (self.seed, self.epoch)
+        rows = epoch_order(len(self.images), seeds)
         rows = rows[index * self.batch_size : (index + 1) * self.batch_size]
-        images = self.images[rows]
+        mine = self.share.of(numpy.arange(len(rows)))
+        images = self.images[rows[mine]]
         if self.augmentation is not None:
-            generator = numpy.random.default_rng([self.seed, self.epoch, 1 + index])
-            images = numpy.stack([augment(image, generator, **self.augmentation) for image in images])
-        return numpy.divide(images[..., None], 255, dtype="float32"), self.one_hot[self.labels[rows]]
+            drawn, size = {}, images.shape[1]
+            # a block is drawn as a whole, but of it only this process's share is computed
+            for block in numpy.unique(mine // BLOCK):
+                generator = numpy.random.default_rng([self.seed, self.epoch, 1 + index, block])
+                block_rows = range(block * BLOCK, min((block + 1) * BLOCK, len(rows)))
+                drawn |= {row: draw_change(generator, size, **self.augmentation) for row in block_rows}
+            images = numpy.stack([change(image, *drawn[row]) for image, row in zip(images, mine)])
+        return numpy.divide(images[..., None], 255, dtype="float32"), self.one_hot[self.labels[rows[mine]]]
 
 
-def sequences(table: pandas.DataFrame, root: Path, settings: Settings) -> tuple[ScanSequence, ScanSequence]:
-    """The train sequence, augmented as the recipe says, and the validation sequence, untouched; None if it is empty."""
+def sequences(table: pandas.DataFrame, root: Path, settings: Settings, share=ALONE) -> tuple:
+    """The train ``ScanSequence``, augmented as the recipe says, and that of validation, untouched; None if empty."""
     augmentation, held_out = recipe_named(settings.recipe)["augmentation"], (table["subset"] == "validation").any()
-    validation = subset_sequence(table, "validation", root, settings) if held_out else None
-    return subset_sequence(table, "train", root, settings, AUGMENTATIONS[augmentation]), validation
+    validation = subset_sequence(table, "validation", root, settings, share=share) if held_out else None
+    return subset_sequence(table, "train", root, settings, AUGMENTATIONS[augmentation], share), validation
 
 
-def subset_sequence(table: pandas.DataFrame, subset, root: Path, settings: Settings, augmentation=None):
+def subset_sequence(table: pandas.DataFrame, subset, root: Path, settings: Settings, augmentation=None, share=ALONE):
     """The scans of one subset, or of a list of them, in row order, decoded and prepared as the recipe says."""
     labels, rows = sorted(table["label"].unique()), table[numpy.isin(table["subset"], subset)]
     targets, frame = rows["label"].map(labels.index).to_numpy(), recipe_named(settings.recipe)["frame"]
     images, _ = load_images(rows, root, settings.image_size, frame)
     return ScanSequence(images, targets, classes=len(labels), batch_size=settings.batch_size,
-                        augmentation=augmentation, seed=settings.seed)  # fmt: skip
+                        augmentation=augmentation, seed=settings.seed, share=share)  # fmt: skip

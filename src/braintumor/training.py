@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import keras
@@ -15,6 +15,7 @@ import numpy
 import pandas
 from filelock import FileLock, Timeout
 
+from .cluster import agree, apart
 from .config import BUILD_DIR, Settings, recipe_named
 from .models import backbone_named, build_classifier, imagenet_available, set_trainable
 
@@ -94,12 +95,15 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
 
     After every epoch ``folder`` holds the history, a checkpoint to go on from, and ``best.keras`` by validation
     accuracy. Called again, it goes on after the last epoch on disk. Raises FloatingPointError for a loss that is no
-    number, MemoryError that names a smaller batch, RuntimeError while another process trains this run.
+    number, MemoryError that names a smaller batch, RuntimeError while another process trains this run. Processes that
+    share batches (cluster.py) call it alike, with one ``folder``; there, a head learns from scans, a new view an epoch.
     """
-    with claim(folder), named_out_of_memory(settings.batch_size):
+    share = train_scans.share
+    with claim(folder) if share.first else nullcontext(), named_out_of_memory(settings.batch_size):
         history = read_history(folder)
         done = len(history)
-        if done:
+        agree(share, f"{folder.name}, {done} epochs done")
+        if done and share.first:
             print(f"{done} of {settings.epochs} epochs are on disk:")
             print(*progress_lines(history, settings.epochs), sep="\n")
         for phase in [phase for phase in phases(settings, model.name) if done <= phase["last"]]:
@@ -107,11 +111,16 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
             if done >= phase["first"]:
                 load = functools.partial(load_checkpoint, model, history["checkpoint"].iloc[-1])
                 read_file(folder / CHECKPOINT.format(done), load)
+                # another number of devices can make another number of steps
+                model.optimizer.iterations.assign((done - phase["first"] + 1) * len(train_scans))
             first = max(done, phase["first"] - 1)
-            keeper = EpochKeeper(model, folder, phase, settings.epochs, train_scans)
-            if phase["phase"] == "head":
+            keeper = EpochKeeper(model, folder, phase, settings, train_scans)
+            if phase["phase"] == "head" and share.devices == 1:
                 fit_head(model, train_scans, validation_scans, range(first, phase["last"]), keeper)
             elif first < phase["last"]:
+                # elsewhere fit takes a batch to build what is not built, and mixes what it drew for that into an epoch
+                if keras.backend.backend() != "tensorflow":
+                    model.test_on_batch(*train_scans[0])
                 model.fit(train_scans, validation_data=validation_scans, initial_epoch=first, epochs=phase["last"],
                           shuffle=False, verbose=0, callbacks=[keeper])  # fmt: skip
     return read_history(folder)
@@ -206,9 +215,9 @@ def replace_file(file: Path, write) -> None:
 class EpochKeeper(keras.callbacks.Callback):
     """After each epoch: a line of progress, the best model, a checkpoint, and last the history that names it."""
 
-    def __init__(self, network, folder, phase, epochs, train_scans):
+    def __init__(self, network, folder, phase, settings, train_scans):
         super().__init__()
-        self.network, self.folder, self.phase, self.epochs = network, folder, phase, epochs
+        self.network, self.folder, self.phase, self.settings = network, folder, phase, settings
         self.train_scans = train_scans
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -218,24 +227,30 @@ class EpochKeeper(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        rate = float(keras.ops.convert_to_numpy(self.network.optimizer.learning_rate))
+        step = keras.ops.convert_to_numpy(self.network.optimizer.iterations)
+        rates = learning_rates(self.phase, self.settings.recipe, len(self.train_scans))
+        rate = float(numpy.float32(rates[step]))
         if not numpy.isfinite(logs["loss"]):
             when = f"in epoch {epoch + 1} at learning rate {rate:.1e}"
             raise FloatingPointError(f"The loss is {logs['loss']} {when}: lower the rate or use precision='float32'.")
-        before = read_history(self.folder)
         seconds = round(time.perf_counter() - self.started, 2)
         row = dict(epoch=epoch + 1, phase=self.phase["phase"], seconds=seconds, learning_rate=rate)
         row |= {name: logs.get(name, numpy.nan) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        if self.train_scans.share.first:
+            with apart():
+                self.keep(row)
+
+    def keep(self, row):
+        before, checkpoint = read_history(self.folder), self.folder / CHECKPOINT.format(row["epoch"])
         if before.empty or not row["val_accuracy"] <= before["val_accuracy"].max():  # the last, if nothing is held out
             bare = keras.Model(self.network.inputs, self.network.outputs, name=self.network.name)  # no optimizer
             replace_file(self.folder / "best.keras", bare.save)
-        checkpoint = self.folder / CHECKPOINT.format(epoch + 1)
         replace_file(checkpoint, self.network.save_weights)
         row["checkpoint"] = checksum(checkpoint)
         history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
         replace_file(self.folder / "history.csv", lambda file: history.to_csv(file, index=False))
-        (self.folder / CHECKPOINT.format(epoch)).unlink(missing_ok=True)
-        print(progress_lines(history, self.epochs)[-1], flush=True)
+        (self.folder / CHECKPOINT.format(row["epoch"] - 1)).unlink(missing_ok=True)
+        print(progress_lines(history, self.settings.epochs)[-1], flush=True)
 
 
 def progress_lines(history: pandas.DataFrame, epochs: int) -> list[str]:

@@ -116,7 +116,7 @@ def read_pages(path: Path | numpy.ndarray) -> tuple[list[numpy.ndarray], str]:
     except (OSError, cv2.error):
         return [], examine(Path(path))[1] or "no whole image"
     except Exception as error:  # pydicom has many kinds
-        return [], str(error).strip().split("\n")[0] or type(error).__name__
+        return [], " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def dicom_frames(content: numpy.ndarray) -> numpy.ndarray:
