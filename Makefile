@@ -25,7 +25,7 @@ bench: .venv/ready-bench  ## speed beside other ways to do the same, in 20 minut
 	@$(BIN)/python tools/bench.py
 	@$(BIN)/python tools/update_readme.py
 
-scaling: .venv/ready-dev  ## costs of a scan, and what they foretell of more scans and machines, in 5 minutes
+scaling: .venv/ready-dev  ## costs of a scan, and what they foretell of more scans and machines, in 15 minutes
 	@$(BIN)/python tools/scaling.py
 	@$(BIN)/python tools/update_readme.py
 

@@ -10,10 +10,10 @@ import update_readme
 
 ROOT = Path(__file__).resolve().parents[1]
 
-CARD, CLAIM, SPEED = (ROOT / "docs" / f"{name}.md" for name in ("model_card", "claim", "speed"))
+CARD, CLAIM, SPEED, SCALING = (ROOT / "docs" / f"{name}.md" for name in ("model_card", "claim", "speed", "scaling"))
 
 
-@pytest.mark.parametrize("page", [CARD, SPEED], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [CARD, SPEED, SCALING], ids=lambda page: page.stem)
 def test_a_page_tells_exactly_what_the_result_files_say(page):
     assert update_readme.updated(page.read_text(), update_readme.sections(ROOT)[page]) == page.read_text()
 
