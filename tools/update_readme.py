@@ -182,11 +182,18 @@ def scaling_section(results: Path) -> str:
         for row in checks.itertuples()
     ]
     hours = [
-        {"scans": f"{row.scans:,}", "GPUs": f"{row.gpus}", "hours": number(row.hours), "$": f"{row.dollars:,.0f}",
+        {"scans": f"{row.scans:,}", "GPUs": f"{row.gpus}", "time": duration(row.hours), "$": f"{row.dollars:,.2f}",
          "what takes longest": row.longest, "GB of decoded scans a machine": f"{row.disk_gb:,.1f}"}
         for row in forecast.itertuples()
     ]  # fmt: skip
     return "\n".join([*markdown(cells), "", *markdown(beside), "", *markdown(hours)])
+
+
+def duration(hours: float) -> str:
+    """Two digits, in the largest unit that there is one of."""
+    sizes = {"h": 1, "min": 1 / 60, "s": 1 / 3600}
+    unit = next((unit for unit, size in sizes.items() if hours >= size), "s")
+    return f"{hours / sizes[unit]:.2g} {unit}"
 
 
 def difference(pair: pandas.Series) -> str:
