@@ -68,7 +68,7 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
     for layer in batch_norms(base):
         layer.momentum = batch_norm_momentum or layer.momentum
         if zero_init and weights == "random" and layer.name.endswith("_3_bn"):
-            layer.gamma.assign(keras.ops.zeros_like(layer.gamma))
+            layer.gamma.assign(keras.ops.zeros(layer.gamma.shape))
     fuse_batch_norms(base)
     return keras.Model(inputs, outputs, name=name)
 
