@@ -211,7 +211,7 @@ def test_a_folder_without_images_is_a_sentence(trained, tmp_path):
         command.main(["classify", str(tmp_path), "--model", str(trained[3])])
 
 
-@pytest.mark.parametrize("cut", [0.001, 0.6])
+@pytest.mark.parametrize("cut", [0.001, 0.1, 0.5, 0.77, 1])
 def test_a_stopped_command_goes_on_where_it_stopped(trained, tmp_path, cut):
     arguments = ["classify", str(trained[2]), "--model", str(trained[3]), "--into"]
     whole, stopped = tmp_path / "whole.csv", tmp_path / "stopped.csv"

@@ -5,7 +5,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scaling import free_port
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 
@@ -107,12 +107,6 @@ with meeting as share:
     training.train(network, *conftest.made_up(share=share, scans=int(scans)), settings, Path(folder))
 print("first" if share.first else "other")
 """
-
-
-def free_port() -> int:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        return place.getsockname()[1]
 
 
 @pytest.fixture

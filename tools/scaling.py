@@ -100,11 +100,16 @@ if share.first:
 """
 
 
-def training(processes: int) -> tuple[float, float]:
-    """Seconds of a step of ResNet50 (64 px, batch 32, JAX) that ``processes`` share here, and MB of its gradients."""
+def free_port() -> int:
+    """A port of this machine, at which processes can meet."""
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
+        return place.getsockname()[1]
+
+
+def training(processes: int) -> tuple[float, float]:
+    """Seconds of a step of ResNet50 (64 px, batch 32, JAX) that ``processes`` share here, and MB of its gradients."""
+    port = free_port()
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     started = []
     for process in range(processes):
@@ -144,7 +149,7 @@ def forecast(scans: int, gpus: int, cost: dict) -> dict:
             "longest": max(seconds, key=seconds.get), "disk_gb": scans * 224**2 / 1e9}  # fmt: skip
 
 
-def checks(fed: pandas.DataFrame, steps: dict, megabytes: float) -> pandas.DataFrame:
+def checks(fed: pandas.DataFrame, steps: dict) -> pandas.DataFrame:
     """What the model says beside what was measured; ``fitted``: it has that number from there."""
     a_scan, (alone, shared) = fed["all"].iloc[0] / fed["scans"].iloc[0], (steps[1], steps[2])
     rows = [(f"seconds of listing, decoding and feeding {row.scans:,} phantoms", row.scans * a_scan, row.all)
@@ -178,11 +183,7 @@ def main():
     every = costs | ASSUMED
     rows = [{"cost": name, "value": every[name], "measured": name in costs} for name in COSTS]
     table = pandas.DataFrame([forecast(scans, gpus, every) for scans in SCANS for gpus in GPUS])
-    for name, part in {
-        "": pandas.DataFrame(rows),
-        "_checks": checks(fed, steps, megabytes),
-        "_forecast": table,
-    }.items():
+    for name, part in {"": pandas.DataFrame(rows), "_checks": checks(fed, steps), "_forecast": table}.items():
         evaluation.write_table(part, into / f"scaling{name}.csv")
 
 

@@ -58,7 +58,6 @@ def train(options) -> int:
 
     where = options.coordinator, options.processes, options.process
     several = options.cluster or any(value is not None for value in where)
-
     changes = {name: value for name, value in vars(options).items() if name in CHANGES and value is not None}
     settings = config.settings_from(options.preset, seed=options.seed, **changes)
     with cluster.join(*where) if several else nullcontext(cluster.ALONE) as share:
