@@ -6,7 +6,7 @@ import json
 import threading
 
 from braintumor import __main__ as command
-from braintumor import config, dataset, evaluation, metrics, training
+from braintumor import config, dataset, evaluation, files, metrics, training
 from braintumor.app import classify
 
 import cv2
@@ -247,7 +247,7 @@ def server(trained):
 
 def test_a_classifier_comes_over_the_network_once_and_with_its_checksum(trained, server, tmp_path, monkeypatch):
     monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
-    digest = training.checksum(trained[3])
+    digest = files.checksum(trained[3])
     network, card = classify.load_classifier(server, digest)
     assert card == classify.load_classifier(trained[3])[1]
     assert network.count_params() > 0

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from braintumor import config, dataset, evaluation, generators, metrics, models, splits, training
+from braintumor import config, dataset, evaluation, files, generators, metrics, models, splits, training
 
 import cv2
 import keras
@@ -357,8 +357,8 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written_leaves_the_one_before(q
 HOLD = """
 import sys, time
 from pathlib import Path
-from braintumor import training
-with training.claim(Path(sys.argv[1])):
+from braintumor import files
+with files.claim(Path(sys.argv[1])):
     print("training", flush=True)
     time.sleep(600)
 """
@@ -483,7 +483,7 @@ def test_a_model_file_that_carries_code_is_refused_and_the_code_never_runs(tmp_p
     assert mark.exists()
     mark.unlink()
     with pytest.raises(ValueError, match=r"best.keras' is damaged: restore it") as error:
-        training.read_file(file, keras.saving.load_model)
+        files.read_file(file, keras.saving.load_model)
     assert "arbitrary code execution" in str(error.value.__cause__)
     assert not mark.exists()
 

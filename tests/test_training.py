@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from braintumor import generators, training
+from braintumor import files, generators, training
 
 import keras
 import numpy
@@ -319,7 +319,7 @@ def test_where_nothing_is_held_out_the_last_epoch_is_kept(tiny, quick, two_seque
 def test_a_file_is_replaced_whole(tmp_path):
     file = tmp_path / "a.txt"
     for text in ("old", "new"):
-        training.replace_file(file, lambda temporary, text=text: temporary.write_text(text))
+        files.replace_file(file, lambda temporary, text=text: temporary.write_text(text))
         assert file.read_text() == text
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
 
@@ -333,7 +333,7 @@ def test_writing_that_fails_leaves_the_old_file(tmp_path):
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        training.replace_file(file, half)
+        files.replace_file(file, half)
     assert file.read_text() == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
 

@@ -486,7 +486,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=config.RESULTS_DIR)
     arguments = parser.parse_args()
-    from braintumor import evaluation, training
+    from braintumor import evaluation, files
 
     rows, root = [], dataset.locate_data()
     report = dataset.verify(root, dataset.scan_table(root))
@@ -498,7 +498,7 @@ def main():
     table = pandas.DataFrame(rows).sort_values("name", key=lambda names: names.map(list(ROWS).index))
     facts = machine() | {"data": dataset.describe(report)}
     evaluation.write_table(table, arguments.into / "benchmark.csv")
-    training.replace_file(arguments.into / "benchmark.json", lambda file: file.write_text(json.dumps(facts, indent=1)))
+    files.replace_file(arguments.into / "benchmark.json", lambda file: file.write_text(json.dumps(facts, indent=1)))
     evaluation.save_figure(draw_ratios(table, facts), arguments.into / "figures" / "benchmark.png")
     evaluation.save_figure(draw_stages(table, facts), arguments.into / "figures" / "benchmark_stages.png")
 

@@ -13,6 +13,7 @@ import pandas
 
 from . import download
 from .config import BUILD_DIR, DATA_DIR
+from .files import checksum
 
 BOX = ["box_x", "box_y", "box_w", "box_h"]
 SAMPLE = Path(__file__).with_name("phantoms.zip")  # written by tools/phantoms.py
@@ -70,7 +71,7 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
     files = pandas.Series(sorted(file.relative_to(root).as_posix() for file in root.glob("T*ing/*/*")), dtype=str)
     table = files.str.extract(_SCAN).dropna(ignore_index=True)
     readable = {file: os.access(file, os.R_OK) and file.is_file() for file in root / table["path"]}  # else: `examine`
-    table["sha256"] = [hashlib.sha256(file.read_bytes() if can else b"").hexdigest() for file, can in readable.items()]
+    table["sha256"] = [checksum(file if can else Path(os.devnull)) for file, can in readable.items()]
     splits = table.groupby("label")["split"].nunique()
     if table.empty or splits.min() < 2:
         alone = "there are none" if table.empty else f"only one has {', '.join(splits.index[splits < 2])}"

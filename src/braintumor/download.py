@@ -9,7 +9,6 @@ import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from functools import partial
-from hashlib import sha256
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -18,6 +17,8 @@ from subprocess import DEVNULL, Popen, TimeoutExpired
 from urllib import parse, request
 
 import pandas
+
+from .files import checksum
 
 DATASET = "sartajbhuvaji/brain-tumor-classification-mri"
 HOST = "api.kaggle.com"
@@ -85,7 +86,7 @@ def fetch(target: Path, expected: pandas.DataFrame, downloader: str, login: dict
     with tempfile.TemporaryDirectory(prefix=".download-", dir=target.parent) as name:
         _run(folder := Path(name), downloader, login, stall_seconds)
         root = next((path.parent for path in sorted(folder.rglob("Training"))), folder)
-        here = {(jpg.relative_to(root).as_posix(), sha256(jpg.read_bytes()).hexdigest()) for jpg in root.rglob("*.jpg")}
+        here = {(jpg.relative_to(root).as_posix(), checksum(jpg)) for jpg in root.rglob("*.jpg")}
         wrong = [path for path, digest in zip(expected["path"], expected["sha256"]) if (path, digest) not in here]
         if wrong:
             raise ConnectionError(f"{len(wrong)} of {len(expected)} scans arrived wrong, such as {wrong[0]}; {_OWN}")

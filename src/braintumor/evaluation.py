@@ -11,11 +11,12 @@ import pandas
 
 from .cluster import ALONE, apart
 from .config import Settings
+from .files import read_file, replace_file
 from .generators import sequences, subset_sequence
 from .metrics import metrics_row
 from .models import choose_precision
 from .splits import load_study
-from .training import build_for, read_file, replace_file, run_folder, run_name, train, with_available_weights
+from .training import build_for, run_folder, run_name, train, with_available_weights
 
 JUDGES = ["validation", "other_source", "test"]  # subsets that never train
 LAST_FILE = "settings.json"  # of a run, written last: where it is, the others are

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import re
 import time
 from contextlib import contextmanager, nullcontext
@@ -13,10 +12,10 @@ from pathlib import Path
 import keras
 import numpy
 import pandas
-from filelock import FileLock, Timeout
 
 from .cluster import agree, apart
 from .config import BUILD_DIR, Settings, recipe_named
+from .files import checksum, claim, read_file, replace_file
 from .models import backbone_named, build_classifier, imagenet_available, set_trainable
 
 HEAD_RATE, FINE_TUNE_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
@@ -165,20 +164,6 @@ def load_checkpoint(model: keras.Model, sha256: str, file: Path) -> None:
     model.load_weights(file)
 
 
-def checksum(file: Path) -> str:
-    """The sha256 of a file, read in pieces: a checkpoint can be as large as what is left of the memory."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def read_file(file: Path, read):
-    """``read(file)``; whatever goes wrong with a file that an earlier run wrote is a ValueError that names it."""
-    try:
-        return read(file)
-    except Exception as error:
-        raise ValueError(f"'{file.parent.name}/{file.name}' is damaged: restore it or remove that run.") from error
-
-
 @contextmanager
 def named_out_of_memory(batch_size: int):
     """Turn the out-of-memory error of any backend into a MemoryError that names a smaller batch."""
@@ -188,28 +173,6 @@ def named_out_of_memory(batch_size: int):
         if not re.search("(?i)memoryerror|out.?of.?memory|exhausted", repr(error)):
             raise
         raise MemoryError(f"Out of memory: set batch_size={max(1, batch_size // 2)} in settings_from.") from error
-
-
-def claim(folder: Path):
-    """Lock a run's folder for a ``with``, at most until this process ends; RuntimeError names who has it already."""
-    owner = Path(f"{folder}.owner")
-    try:
-        held = FileLock(f"{folder}.lock").acquire(timeout=0)
-    except Timeout:
-        raise RuntimeError(f"{owner.read_text()} trains '{folder.name}': wait for it, or stop it first.") from None
-    owner.write_text(f"Process {os.getpid()} (since {time.ctime()})")
-    return held
-
-
-def replace_file(file: Path, write) -> None:
-    """Call ``write(temporary path)``, then rename: the file is the old one or the whole new one; makes its folder."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"writing-{file.name}")
-    try:
-        write(temporary)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class EpochKeeper(keras.callbacks.Callback):

@@ -17,10 +17,11 @@ import pandas
 from ..config import BUILD_DIR, Settings, recipe_named
 from ..dataset import examine
 from ..evaluation import predict, provenance, trained_network, write_table
+from ..files import checksum, read_file, replace_file
 from ..generators import subset_sequence, to_square
 from ..metrics import fit_temperature
 from ..splits import load_study
-from ..training import build_for, checksum, read_file, replace_file, run_name, with_available_weights
+from ..training import build_for, run_name, with_available_weights
 
 NAMES = r"(?i)\.(jpe?g|png|bmp|tiff?|webp|dcm|dicom)$"  # what is taken from a folder
 UNLIKE = 0.05  # of the validation scans are less similar to the training scans than a card's threshold

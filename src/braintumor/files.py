@@ -1,0 +1,44 @@
+"""Files that outlive a run: written whole or not at all, read or named as damaged, one process at a time."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+def checksum(file: Path) -> str:
+    """The sha256 of a file, read in pieces: a checkpoint can be as large as what is left of the memory."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def read_file(file: Path, read):
+    """``read(file)``; whatever goes wrong with a file that an earlier run wrote is a ValueError that names it."""
+    try:
+        return read(file)
+    except Exception as error:
+        raise ValueError(f"'{file.parent.name}/{file.name}' is damaged: restore it or remove that run.") from error
+
+
+def replace_file(file: Path, write) -> None:
+    """Call ``write(temporary path)``, then rename: the file is the old one or the whole new one; makes its folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"writing-{file.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def claim(folder: Path):
+    """Lock a run's folder for a ``with``, at most until this process ends; RuntimeError names who has it already."""
+    owner = Path(f"{folder}.owner")
+    try:
+        held = FileLock(f"{folder}.lock").acquire(timeout=0)
+    except Timeout:
+        raise RuntimeError(f"{owner.read_text()} trains '{folder.name}': wait for it, or stop it first.") from None
+    owner.write_text(f"Process {os.getpid()} (since {time.ctime()})")
+    return held
