@@ -5,9 +5,11 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from braintumor import cluster, generators, training
@@ -117,16 +119,18 @@ def launch(tmp_path):
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
 
-    def start(folder, model, epochs, processes, scans=20, last_model=None, slurm=False):
+    def start(folder, model, epochs, processes, scans=20, last_model=None, slurm=False, hosts=()):
         where, port = [], free_port()
+        address = "10.77.0.1" if hosts else "127.0.0.1"
         for process in range(processes):
             if processes > 1:
-                where = ["slurm"] if slurm else [f"127.0.0.1:{port}", processes, process]
+                where = ["slurm"] if slurm else [f"{address}:{port}", processes, process]
             told = {"JOB_ID": 1, "STEP_NODELIST": "localhost", "STEP_NUM_NODES": 1, "NTASKS": processes}
             told |= {"PROCID": process, "LOCALID": process}
             told = {f"SLURM_{name}": str(value) for name, value in told.items()} if slurm else {}
             name = last_model if last_model and process == processes - 1 else model
-            command = [sys.executable, "-c", MEET, *map(str, [tmp_path / folder, name, epochs, scans, *where])]
+            on = ["ip", "netns", "exec", hosts[process]] if hosts else []
+            command = [*on, sys.executable, "-c", MEET, *map(str, [tmp_path / folder, name, epochs, scans, *where])]
             said = tmp_path / f"{folder}-{process}.txt"
             with said.open("w") as file:
                 own = environment | told | {"JAX_COORDINATOR_PORT": str(port)}
@@ -165,6 +169,36 @@ def assert_same_training(quick, model, one: Path, other: Path):
 def test_two_processes_that_slurm_starts_train_the_network_that_one_trains(launch, quick, tiny, tmp_path):
     together, alone = launch("together", tiny, 2, 2, slurm=True), launch("alone", tiny, 2, 1)
     finish(together), finish(alone)
+    assert_same_training(quick, tiny, tmp_path / "together", tmp_path / "alone")
+
+
+@pytest.fixture
+def hosts():
+    """Two network namespaces joined by a cable: as two machines, neither reaches the other's loopback."""
+    names, ip = [f"braintumor-{number}" for number in (1, 2)], "ip -n braintumor-{0}".format
+    cable = f"{ip(1)} link add eth0 type veth peer name eth0 netns {names[1]}"
+    try:
+        for number, name in enumerate(names, start=1):
+            subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
+            known_to = Path("/etc/netns", name, "hosts")  # there, and only there, this is /etc/hosts
+            known_to.parent.mkdir(parents=True)
+            known_to.write_text(f"10.77.0.{number} {socket.gethostname()}\n")
+        steps = ("link set lo up", "addr add 10.77.0.{0}/24 dev eth0", "link set eth0 up")
+        for command in [cable, *(f"{ip(number)} {step.format(number)}" for number in (1, 2) for step in steps)]:
+            subprocess.run(command.split(), check=True, capture_output=True)
+        yield names
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    finally:
+        for name in names:
+            shutil.rmtree(f"/etc/netns/{name}", ignore_errors=True)
+            with suppress(OSError):
+                subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+
+@pytest.mark.slow
+def test_two_hosts_train_the_network_that_one_trains(launch, hosts, quick, tiny, tmp_path):
+    finish(launch("together", tiny, 2, 2, hosts=hosts)), finish(launch("alone", tiny, 2, 1))
     assert_same_training(quick, tiny, tmp_path / "together", tmp_path / "alone")
 
 
