@@ -93,17 +93,17 @@ def test_a_batch_that_devices_cannot_share_is_refused():
 
 # --- processes that meet ---
 
+SCRATCH = "scratch+zero_init"  # else 1e-7 of a weight of such a small ResNet50 is 0.1 of its loss, even on one process
 MEET = """
 import contextlib, sys
 from pathlib import Path
-folder, model, epochs, scans, *where = sys.argv[1:]
+folder, model, recipe, epochs, scans, *where = sys.argv[1:]
 import conftest
 from braintumor import cluster, config, models, training
 models.BACKBONES["tiny"] = conftest.tiny_backbone()
 by_hand = (where[0], *map(int, where[1:])) if len(where) == 3 else ()
 meeting = cluster.join(*by_hand) if where else contextlib.nullcontext(cluster.ALONE)
-# zero_init: else 1e-7 of a weight of such a small ResNet50 is 0.1 of its loss, on one process as on two
-settings = config.Settings(preset="sample", **conftest.QUICK | dict(recipe="scratch+zero_init", epochs=int(epochs)))
+settings = config.Settings(preset="sample", **conftest.QUICK | dict(recipe=recipe, epochs=int(epochs)))
 with meeting as share:
     network = training.build_for(settings, model, classes=4)
     training.train(network, *conftest.made_up(share=share, scans=int(scans)), settings, Path(folder))
@@ -119,7 +119,7 @@ def launch(tmp_path):
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
 
-    def start(folder, model, epochs, processes, scans=20, last_model=None, slurm=False, hosts=()):
+    def start(folder, model, epochs, processes, scans=20, last_model=None, slurm=False, hosts=(), recipe=SCRATCH):
         where, port = [], free_port()
         address = "10.77.0.1" if hosts else "127.0.0.1"
         for process in range(processes):
@@ -130,7 +130,13 @@ def launch(tmp_path):
             told = {f"SLURM_{name}": str(value) for name, value in told.items()} if slurm else {}
             name = last_model if last_model and process == processes - 1 else model
             on = ["ip", "netns", "exec", hosts[process]] if hosts else []
-            command = [*on, sys.executable, "-c", MEET, *map(str, [tmp_path / folder, name, epochs, scans, *where])]
+            command = [
+                *on,
+                sys.executable,
+                "-c",
+                MEET,
+                *map(str, [tmp_path / folder, name, recipe, epochs, scans, *where]),
+            ]
             said = tmp_path / f"{folder}-{process}.txt"
             with said.open("w") as file:
                 own = environment | told | {"JAX_COORDINATOR_PORT": str(port)}
@@ -147,19 +153,19 @@ def launch(tmp_path):
 
 def finish(processes):
     for one in processes:
-        assert one.wait(300) == 0, one.said.read_text()[-2000:]
+        assert one.wait(900) == 0, one.said.read_text()[-2000:]
     assert [one.said.read_text().split()[-1] for one in processes] == ["first"] + ["other"] * (len(processes) - 1)
 
 
-def assert_same_training(quick, model, one: Path, other: Path):
+def assert_same_training(settings, model, one: Path, other: Path):
     """Losses within 1e-5, weights, batch norm's statistics and the optimizer's included, within 1e-4."""
     histories = [training.read_history(folder) for folder in (one, other)]
     columns = ["epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy"]
     pandas.testing.assert_frame_equal(*(history[columns] for history in histories), rtol=0, atol=1e-5)
     weights = []
     for folder in (one, other):
-        network = training.build_for(quick(), model, classes=4)
-        training.compile_phase(network, dict(phase="all", first=1, last=3, learning_rate=1e-3), "scratch", 3)
+        network = training.build_for(settings, model, classes=4)
+        training.compile_phase(network, training.phases(settings, model)[-1], settings.recipe, 3)
         network.load_weights(folder / training.CHECKPOINT.format(len(histories[0])))
         weights.append([keras.ops.convert_to_numpy(weight) for weight in network.weights + network.optimizer.variables])
     for same, weight in zip(*weights):
@@ -169,7 +175,7 @@ def assert_same_training(quick, model, one: Path, other: Path):
 def test_two_processes_that_slurm_starts_train_the_network_that_one_trains(launch, quick, tiny, tmp_path):
     together, alone = launch("together", tiny, 2, 2, slurm=True), launch("alone", tiny, 2, 1)
     finish(together), finish(alone)
-    assert_same_training(quick, tiny, tmp_path / "together", tmp_path / "alone")
+    assert_same_training(quick(recipe=SCRATCH), tiny, tmp_path / "together", tmp_path / "alone")
 
 
 @pytest.fixture
@@ -199,7 +205,14 @@ def hosts():
 @pytest.mark.slow
 def test_two_hosts_train_the_network_that_one_trains(launch, hosts, quick, tiny, tmp_path):
     finish(launch("together", tiny, 2, 2, hosts=hosts)), finish(launch("alone", tiny, 2, 1))
-    assert_same_training(quick, tiny, tmp_path / "together", tmp_path / "alone")
+    assert_same_training(quick(recipe=SCRATCH), tiny, tmp_path / "together", tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_head_and_then_late_layers_as_one_does(launch, quick, tiny, tmp_path):
+    together, alone = (launch(str(n), tiny, 3, n, recipe="transfer") for n in (2, 1))
+    finish(together), finish(alone)
+    assert_same_training(quick(), tiny, tmp_path / "2", tmp_path / "1")
 
 
 @pytest.mark.slow
@@ -207,7 +220,7 @@ def test_two_hosts_train_the_network_that_one_trains(launch, hosts, quick, tiny,
 def test_two_and_four_processes_train_what_one_trains(launch, quick, model, tmp_path):
     for processes in (1, 2, 4):
         finish(launch(str(processes), model, 2, processes))
-        assert_same_training(quick, model, tmp_path / str(processes), tmp_path / "1")
+        assert_same_training(quick(recipe=SCRATCH), model, tmp_path / str(processes), tmp_path / "1")
 
 
 def wait_for(condition, seconds=120):
@@ -236,7 +249,7 @@ def test_when_a_process_dies_the_others_end_and_any_number_goes_on(launch, quick
         assert done + 2 < len(training.read_history(folder)) < 40
     finish(launch("together", tiny, 40, 1))
     finish(launch("alone", tiny, 40, 1))
-    assert_same_training(quick, tiny, folder, tmp_path / "alone")
+    assert_same_training(quick(recipe=SCRATCH), tiny, folder, tmp_path / "alone")
 
 
 @pytest.mark.slow
