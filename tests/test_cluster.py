@@ -130,13 +130,8 @@ def launch(tmp_path):
             told = {f"SLURM_{name}": str(value) for name, value in told.items()} if slurm else {}
             name = last_model if last_model and process == processes - 1 else model
             on = ["ip", "netns", "exec", hosts[process]] if hosts else []
-            command = [
-                *on,
-                sys.executable,
-                "-c",
-                MEET,
-                *map(str, [tmp_path / folder, name, recipe, epochs, scans, *where]),
-            ]
+            what = map(str, [tmp_path / folder, name, recipe, epochs, scans, *where])
+            command = [*on, sys.executable, "-c", MEET, *what]
             said = tmp_path / f"{folder}-{process}.txt"
             with said.open("w") as file:
                 own = environment | told | {"JAX_COORDINATOR_PORT": str(port)}

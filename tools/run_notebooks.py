@@ -82,6 +82,8 @@ def whole_study_minutes(results: Path) -> float:
     scans, seconds = (table["subset"] == "train").sum(), 0.0
     for folder in results.glob("*/history.csv"):
         facts = json.loads(folder.with_name("settings.json").read_text())
+        if facts["seed"] or facts["epochs"] != config.PRESETS["sample"]["epochs"]:  # of another notebook
+            continue
         share = scans / facts["subsets"]["train"] * (whole.image_size / facts["image_size"]) ** 2
         seconds += pandas.read_csv(folder)["seconds"].median() * share * whole.epochs
     return seconds / 60 / min(WORKERS, os.cpu_count())  # two networks shared the cores
@@ -134,8 +136,8 @@ def main() -> None:
     if (results / "metrics.csv").exists():
         print(f"\n{result_table(results)}")
     print(f"\nRendered pages: {pages.relative_to(ROOT)}/{sources[-1].stem}.html and its neighbours")
-    if quick:
-        print(f"The whole study: `make results`, about {whole_study_minutes(results):.0f} minutes on this machine")
+    if quick and (minutes := whole_study_minutes(results)):
+        print(f"The whole study: `make results`, about {minutes:.0f} minutes on this machine")
 
 
 if __name__ == "__main__":
