@@ -137,7 +137,7 @@ def main() -> None:
         print(f"\n{result_table(results)}")
     print(f"\nRendered pages: {pages.relative_to(ROOT)}/{sources[-1].stem}.html and its neighbours")
     if quick and (minutes := whole_study_minutes(results)):
-        print(f"The whole study: `make results`, about {minutes:.0f} minutes on this machine")
+        print(f"On all scans, `make results`, 03 and 04 alone take about {minutes:.0f} minutes on this machine")
 
 
 if __name__ == "__main__":

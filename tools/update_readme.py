@@ -116,9 +116,9 @@ def all_folds(results: Path) -> str:
     folds = pandas.read_csv(results / "folds.csv").set_index("fold")
     together, single = folds.loc["all folds"], folds["accuracy"].drop("all folds")
     return (
-        f" A small ResNet50 in five folds, in which all {together['n']:,.0f} scans are judged by a network that has "
-        f"not seen their patient: {with_interval(together, 'accuracy')}, by fold {percent(single.min())} to "
-        f"{percent(single.max())}."
+        f" A small ResNet50 in five folds, each of the {together['n']:,.0f} usable Training scans judged by a network "
+        f"that saw nothing of its group: {with_interval(together, 'accuracy')}, by fold {percent(single.min())} to "
+        f"{percent(single.max())}; without the choice of the epoch {percent(together['last_epoch'])}."
     )
 
 
@@ -139,14 +139,16 @@ def way_out(results: Path) -> str:
 def where_it_looks(results: Path) -> str:
     """How often the warmest pixel of the heat is in the tumour's box, beside the baselines."""
     rows = pandas.read_csv(results / "localisation.csv").query("answers == 'all'").set_index("network")
-    drawn = pandas.read_csv(results / "localisation_phantoms.csv").set_index("network")
-    hits, known = ({name: with_interval(row, "hit") for name, row in table.iterrows()} for table in (rows, drawn))
+    drawn = pandas.read_csv(results / "localisation_phantoms.csv").query("tumours == 'all'").set_index("network")
+    hits = {name: with_interval(row, "hit") for name, row in rows.iterrows()}
+    known = {name: with_interval(row, "hit") for name, row in drawn.iterrows()}
     return (
         f"- Where they look (Grad-CAM, {rows['n'].iloc[0]} validation scans with a tumour box, seed 1): the warmest "
         f"pixel is in the box in {hits['vgg16']} of the scans for VGG16, {hits['resnet50']} for ResNet50, "
         f"{hits['image centre']} for the image centre and {hits['vgg16, untrained']} and "
-        f"{hits['resnet50, untrained']} for the untrained networks. On {drawn['n'].iloc[0]} drawings, whose tumours "
-        f"are known exactly, the same measure is {known['vgg16']}, {known['resnet50']} and {known['image centre']}."
+        f"{hits['resnet50, untrained']} for the untrained networks; for the box itself, as coarse as their heat, "
+        f"{hits['the box itself']}. On {drawn['n'].iloc[0]} drawings of tumours (phantoms): VGG16 {known['vgg16']}, "
+        f"ResNet50 {known['resnet50']}, the centre {known['image centre']}, the box {known['the box itself']}."
     )
 
 

@@ -21,22 +21,40 @@ def grad_cam(model: keras.Model, images: numpy.ndarray, classes: numpy.ndarray) 
     first, second = (keras.ops.convert_to_numpy(layer.kernel).astype("float32") for layer in (hidden, last))
     weights = ((activity > 0) * second.T[classes]) @ first.T
     heat = numpy.maximum(numpy.einsum("nhwc,nc->nhw", features, weights), 0)
-    heat = numpy.stack([cv2.resize(one, images.shape[2:0:-1], interpolation=cv2.INTER_LINEAR) for one in heat])
+    heat = _spread(heat, images.shape[1])
     return heat / numpy.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-9)
+
+
+def on_fields(maps: numpy.ndarray, fields: int) -> numpy.ndarray:
+    """Maps (n, size, size) as a heat map of ``fields`` x ``fields`` values could show them at best: float32.
+
+    Such a map has its warmest pixels in the middle of a field, or at the border, and can miss what lies between.
+    """
+    means = [cv2.resize(numpy.float32(one), (fields, fields), interpolation=cv2.INTER_AREA) for one in maps]
+    return _spread(means, len(maps[0]))
+
+
+def _spread(maps, size):
+    return numpy.stack([cv2.resize(one, (size, size), interpolation=cv2.INTER_LINEAR) for one in maps])
+
+
+def in_boxes(boxes: numpy.ndarray, size: int) -> numpy.ndarray:
+    """Which pixels have their centre in the box (n, 4: x, y, width, height in px): bool (n, size, size)."""
+    rows, columns = numpy.indices((size, size)) + 0.5
+    x, y, width, height = boxes.T[:, :, None, None]
+    return (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
 
 
 def localise(heat: numpy.ndarray, boxes: numpy.ndarray) -> pandas.DataFrame:
     """How heat (n, size, size) meets tumour boxes (n, 4: x, y, width, height in px), one row an image:
 
-    ``hit``: the warmest pixel is in the box (the pointing game, arXiv:1608.00507); ``share`` of all heat in the box;
-    ``iou``: intersection over union of the box and what has at least half of the largest heat. No heat: all three 0.
+    ``hit``: the warmest pixel is in the box (the pointing game, arXiv:1608.00507), or the share of them that is where
+    several are equally warm; ``share`` of all heat in the box; ``iou``: intersection over union of the box and what has
+    at least half of the largest heat. No heat: all three 0.
     """
-    rows, columns = numpy.indices(heat.shape[1:]) + 0.5
-    x, y, width, height = boxes.T[:, :, None, None]
-    inside = (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
-    largest, total = heat.max(axis=(1, 2), keepdims=True), heat.sum(axis=(1, 2))
-    warm = (heat >= largest / 2) & (largest > 0)
-    peak = numpy.take_along_axis(inside.reshape(len(heat), -1), heat.reshape(len(heat), -1).argmax(1)[:, None], 1)
+    inside, largest, total = in_boxes(boxes, len(heat[0])), heat.max(axis=(1, 2), keepdims=True), heat.sum(axis=(1, 2))
+    warm, warmest = ((heat >= largest * part) & (largest > 0) for part in (0.5, 1 - 1e-6))
+    hit = (warmest & inside).sum(axis=(1, 2)) / numpy.maximum(warmest.sum(axis=(1, 2)), 1)
     share = (heat * inside).sum(axis=(1, 2)) / numpy.where(total > 0, total, 1)
     iou = (warm & inside).sum(axis=(1, 2)) / numpy.maximum((warm | inside).sum(axis=(1, 2)), 1)
-    return pandas.DataFrame({"hit": (peak[:, 0] & (total > 0)).astype(float), "share": share, "iou": iou})
+    return pandas.DataFrame({"hit": hit, "share": share, "iou": iou})
