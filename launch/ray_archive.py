@@ -27,7 +27,8 @@ def answer(folder: str, model: str, workers: int) -> ray.data.Dataset:
     """One row a page, as ``classify.classify`` gives them, of every image in the folder."""
     files = pandas.DataFrame({"file": [str(file) for file in classify.images_in(folder)]})
     blocks = ray.data.from_pandas(files).repartition(max(workers, len(files) // 5000))  # what a lost worker repeats
-    how = dict(batch_format="pandas", batch_size=256, concurrency=workers)
+    # half a core is what Ray reserves for a worker: with as many workers as cores, none would be left to write
+    how = dict(batch_format="pandas", batch_size=256, concurrency=workers, num_cpus=0.5)
     return blocks.map_batches(Answers, fn_constructor_args=[model], **how)
 
 
