@@ -137,6 +137,12 @@ def test_notebooks_have_the_form_that_contributing_describes(path):
     assert all(cells[i - 1].cell_type == "markdown" for i in range(3, len(cells)) if cells[i].cell_type == "code")
 
 
+def stand_in(folder, command, script):
+    """A command that runs this script instead, for whoever has ``folder`` on the path."""
+    (folder / command).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / command).chmod(0o755)
+
+
 @pytest.mark.slow
 def test_on_colab_a_notebook_runs_to_its_end(tmp_path):
     """A fresh kernel in an empty folder, without credentials; git copies this checkout, pip does nothing."""
@@ -148,8 +154,7 @@ def test_on_colab_a_notebook_runs_to_its_end(tmp_path):
     (tmp_path / "colab" / "pip.py").touch()
     git = f"mkdir -p brain-tumor-mri/data && cp -r '{ROOT}/src' '{ROOT}/pyproject.toml' brain-tumor-mri"
     git += f" && cp '{ROOT}'/data/*.csv brain-tumor-mri/data"
-    (tmp_path / "colab" / "git").write_text(f"#!/bin/sh\n{git}\n")
-    (tmp_path / "colab" / "git").chmod(0o755)
+    stand_in(tmp_path / "colab", "git", git)
     (content := tmp_path / "content").mkdir()
     without = ("PYTHONPATH", "BRAINTUMOR_DATA", "BRAINTUMOR_PRESET")
     environment = {name: value for name, value in os.environ.items() if name not in without} | {"HOME": str(tmp_path)}
@@ -165,10 +170,8 @@ def test_on_colab_the_first_cell_installs_the_package_and_elsewhere_it_does_noth
     cells = {code_cells(nbformat.read(path, as_version=4))[0].source for path in NOTEBOOKS}
     assert len(cells) == 1
     (tmp_path / "cell.py").write_text(cells.pop())
-    (tmp_path / "git").write_text(f"#!/bin/sh\nmkdir brain-tumor-mri && cp -r '{ROOT}/src' brain-tumor-mri\n")
-    (tmp_path / "pip").write_text('#!/bin/sh\necho "$@" > pip.txt\n')
-    for tool in ("git", "pip"):
-        (tmp_path / tool).chmod(0o755)
+    stand_in(tmp_path, "git", f"mkdir brain-tumor-mri && cp -r '{ROOT}/src' brain-tumor-mri")
+    stand_in(tmp_path, "pip", 'echo "$@" > pip.txt')
     colab = "import sys, types; sys.modules['google.colab'] = types.ModuleType('colab'); sys.executable = './pip'; "
     run, package = "exec(open('cell.py').read()); ", "import braintumor; print(braintumor.__file__)"
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
