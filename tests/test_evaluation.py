@@ -235,6 +235,21 @@ def test_several_subsets_are_predicted_at_once_in_row_order(network, few_scans, 
     assert predictions["path"].tolist() == table.loc[table["subset"] != "train", "path"].tolist()
 
 
+def test_views_are_averaged_scan_by_scan(network, few_scans, quick):
+    root, table = few_scans
+    settings = quick(batch_size=3)
+    straight, averaged, again = (
+        evaluation.predict(network, table, "test", root, settings, views=views)["p_glioma"].to_numpy()
+        for views in (0, 5, 5)
+    )
+    assert (averaged == again).all() and (averaged != straight).all()
+    images = generators.load_images(table[table["subset"] == "test"], root, 32)[0][:]
+    how, draw = generators.AUGMENTATIONS["views"], numpy.random.default_rng(9)
+    moved = [numpy.mean([generators.augment(scan, draw, **how) for _ in range(200)]) / 255 for scan in images]
+    assert numpy.corrcoef(averaged, moved)[0, 1] > 0.99
+    assert averaged == pytest.approx(straight / 6 + numpy.array(moved) * 5 / 6, abs=0.02)
+
+
 def test_a_network_for_other_classes_is_refused(network, few_scans, quick):
     root, table = few_scans
     with pytest.raises(ValueError, match="The model knows 4 classes, these scans have 3"):

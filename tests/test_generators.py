@@ -298,3 +298,24 @@ def test_the_options_of_a_recipe_reach_the_sequences(few_phantoms, quick):
     rows = table[table["subset"] == "validation"]
     expected = generators.load_images(rows, root, 16, "head")[0]
     numpy.testing.assert_array_equal(validation.images, expected)
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=30), st.floats(0, 0.9))
+def test_smoothed_targets_are_shares_and_weights_let_all_classes_weigh_the_same(labels, smoothing):
+    how = dict(classes=3, batch_size=len(labels), augmentation=None, seed=0)
+    images = numpy.zeros((len(labels), 2, 2), "uint8")
+    smooth = ScanSequence(images, labels, label_smoothing=smoothing, **how)[0][1]
+    assert smooth.dtype == numpy.float32 and smooth.sum(axis=1) == pytest.approx(1)
+    assert (smooth.argmax(axis=1) == labels).all()
+    assert smooth.min(axis=1) == pytest.approx(smoothing / 3, abs=1e-6)
+    weighted = ScanSequence(images, labels, class_weights=True, **how)[0][1].sum(axis=0)
+    assert weighted[weighted > 0] == pytest.approx(len(labels) / 3)
+
+
+def test_smoothing_and_weights_are_for_training_scans_only(few_phantoms, quick):
+    root, table = few_phantoms
+    table = splits.assign_subsets(table, "original", 0)
+    settings = quick(recipe="scratch+smooth+balanced", image_size=16)
+    train, validation = generators.sequences(table, root, settings)
+    assert not set(numpy.unique(train.one_hot)) <= {0.0, 1.0}
+    numpy.testing.assert_array_equal(validation.one_hot, numpy.eye(4))

@@ -316,6 +316,32 @@ def test_where_nothing_is_held_out_the_last_epoch_is_kept(tiny, quick, two_seque
     numpy.testing.assert_array_equal(kept.predict(judges, verbose=0), network.predict(judges, verbose=0))
 
 
+def judge(network, scans):
+    """Loss and accuracy."""
+    network.compile(loss="categorical_crossentropy", metrics=["accuracy"])
+    return network.evaluate(scans, verbose=0)
+
+
+def test_averaged_weights_are_judged_and_kept_and_a_stop_changes_nothing(tiny, quick, two_sequences, stop_after,
+                                                                         tmp_path):  # fmt: skip
+    settings = quick(recipe="scratch+ema", epochs=3)
+    network, history = run(settings, tiny, two_sequences, tmp_path / "whole")
+    best = history.loc[history["val_accuracy"].idxmax()]
+    kept, judges = keras.saving.load_model(tmp_path / "whole" / "best.keras"), two_sequences()[1]
+    assert judge(kept, judges) == pytest.approx((best["val_loss"], best["val_accuracy"]), rel=1e-5)
+    assert judge(network, judges)[0] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)
+    moving = training.build_for(settings, tiny, classes=4)
+    moving.load_weights(tmp_path / "whole" / "epoch-003.weights.h5")
+    assert abs(judge(moving, judges)[0] - history["val_loss"].iloc[-1]) > 1e-4  # training goes on where it was
+    stop_after(2)
+    with pytest.raises(Stopped):
+        run(settings, tiny, two_sequences, tmp_path / "parts")
+    stop_after(None)
+    again, _ = run(settings, tiny, two_sequences, tmp_path / "parts")
+    assert_same_weights(again, network)
+    assert_same_weights(keras.saving.load_model(tmp_path / "parts" / "best.keras"), kept)
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     file = tmp_path / "a.txt"
     for text in ("old", "new"):

@@ -10,7 +10,8 @@ DATA_DIR = ROOT / "data"  # downloads and the committed group table
 RESULTS_DIR = ROOT / "results"  # small committed facts
 BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick run makes
 
-PLAIN = dict(batch_norm_momentum=None, zero_init=False, frame="scan", augmentation="original")
+PLAIN = dict(batch_norm_momentum=None, zero_init=False, frame="scan", augmentation="original", label_smoothing=0.0,
+             class_weights=False, ema=False)  # fmt: skip
 RECIPES = {
     "original": dict(convention="unit"),  # as the study began: all at Adam's default rate, [0, 1] into the backbone
     "transfer": dict(convention="imagenet"),  # the head on features of the frozen backbone, then late layers too
@@ -20,6 +21,9 @@ OPTIONS = {  # written behind a recipe: scratch+head+looks
     "zero_init": ("zero_init", True),  # residual blocks start as the identity
     "head": ("frame", "head"),  # crop to the head, spread its grey levels, keep its aspect
     "looks": ("augmentation", "looks"),  # zoom, stretch, other grey scales, blur and noise as well
+    "smooth": ("label_smoothing", 0.1),  # train towards 92.5 % of a scan's class and 2.5 % of each other
+    "balanced": ("class_weights", True),  # scans of rare classes count more in training
+    "ema": ("ema", True),  # judge and keep a moving average of the weights
 }
 
 

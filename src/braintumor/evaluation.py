@@ -12,7 +12,7 @@ import pandas
 from .cluster import ALONE, apart
 from .config import Settings
 from .files import read_file, replace_file
-from .generators import sequences, subset_sequence
+from .generators import AUGMENTATIONS, sequences, subset_sequence
 from .metrics import metrics_row
 from .models import choose_precision
 from .splits import load_study
@@ -22,12 +22,20 @@ JUDGES = ["validation", "other_source", "test"]  # subsets that never train
 LAST_FILE = "settings.json"  # of a run, written last: where it is, the others are
 
 
-def predict(model: keras.Model, table: pandas.DataFrame, subset: str | list, root: Path, settings: Settings):
-    """The rows of one or more subsets; ``p_<label>`` for every label of the table (softmax) and ``predicted`` added."""
+def predict(model: keras.Model, table: pandas.DataFrame, subset: str | list, root: Path, settings: Settings, views=0):
+    """The rows of one or more subsets; ``p_<label>`` for every label of the table (softmax) and ``predicted`` added.
+
+    With ``views``, probabilities are means over each scan and so many gently moved copies: test-time augmentation.
+    """
     labels, rows = sorted(table["label"].unique()), table[numpy.isin(table["subset"], subset)]
     if model.output_shape[-1] != len(labels):
         raise ValueError(f"The model knows {model.output_shape[-1]} classes, these scans have {len(labels)}.")
     probabilities = model.predict(subset_sequence(table, subset, root, settings), verbose=0)
+    if views:
+        moved = subset_sequence(table, subset, root, settings, AUGMENTATIONS["views"])
+        for moved.epoch in range(views):
+            probabilities[moved.order()] += model.predict(moved, verbose=0)
+        probabilities /= 1 + views
     columns = pandas.DataFrame(probabilities, rows.index, [f"p_{label}" for label in labels])
     return rows.join(columns).assign(predicted=[labels[best] for best in probabilities.argmax(axis=1)])
 

@@ -21,6 +21,7 @@ from .dataset import BOX, read_scan
 AUGMENTATIONS = {
     "original": {"rotation": 20.0, "shift": 0.2, "flip": True},
     "looks": {"rotation": 25.0, "shift": 0.12, "flip": True, "zoom": 0.3, "grey": 0.5, "blur": 0.2, "noise": 0.2},
+    "views": {"rotation": 10.0, "shift": 0.05, "flip": True},  # of a scan that is judged
 }
 BLOCK = 32  # scans of a batch whose changes come from one random generator: another number, other changes
 
@@ -145,9 +146,12 @@ class ScanSequence(keras.utils.PyDataset):
     ``labels`` are class indices, shape (scans,). With an ``augmentation`` (see ``AUGMENTATIONS``) each epoch has an
     order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in order.
     Of each batch only the ``share`` of this process is read and made; ``batch_size`` is that of all processes together.
+    For training, rows of ``one_hot`` may be mixed with ``label_smoothing`` parts of a uniform one (arXiv:1512.00567),
+    and with ``class_weights`` they are scaled, so that all classes weigh the same in the loss.
     """
 
-    def __init__(self, images, labels, *, classes, batch_size, augmentation, seed, share=ALONE):
+    def __init__(self, images, labels, *, classes, batch_size, augmentation, seed, share=ALONE, label_smoothing=0.0,
+                 class_weights=False):  # fmt: skip
         if batch_size % share.devices:
             raise ValueError(f"{share.devices} devices cannot share {batch_size} scans: set batch_size to a multiple.")
         if 0 < len(images) < share.devices:
@@ -156,6 +160,10 @@ class ScanSequence(keras.utils.PyDataset):
         workers = max(2, os.cpu_count() // 2)
         super().__init__(workers=workers, max_queue_size=2 * workers)
         self.images, self.labels, self.one_hot = images, numpy.asarray(labels), numpy.eye(classes, dtype="float32")
+        self.one_hot += label_smoothing * (1 / classes - self.one_hot)
+        if class_weights:
+            scans = numpy.bincount(self.labels, minlength=classes)[:, None]
+            self.one_hot *= numpy.float32(len(images) / classes / numpy.maximum(scans, 1))
         self.batch_size, self.augmentation, self.share = batch_size, augmentation, share
         self.seed, self.epoch = seed, 0  # training sets the epoch
 
@@ -163,10 +171,12 @@ class ScanSequence(keras.utils.PyDataset):
         full, left = divmod(len(self.images), self.batch_size)
         return full + (left >= self.share.devices)
 
+    def order(self) -> numpy.ndarray:
+        """The rows of the scans in the order of this epoch."""
+        return epoch_order(len(self.images), None if self.augmentation is None else (self.seed, self.epoch))
+
     def __getitem__(self, index):
-        seeds = None if self.augmentation is None else (self.seed, self.epoch)
-        rows = epoch_order(len(self.images), seeds)
-        rows = rows[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = self.order()[index * self.batch_size : (index + 1) * self.batch_size]
         mine = self.share.of(numpy.arange(len(rows)))
         images = self.images[rows[mine]]
         if self.augmentation is not None:
@@ -182,15 +192,17 @@ class ScanSequence(keras.utils.PyDataset):
 
 def sequences(table: pandas.DataFrame, root: Path, settings: Settings, share=ALONE) -> tuple:
     """The train ``ScanSequence``, augmented as the recipe says, and that of validation, untouched; None if empty."""
-    augmentation, held_out = recipe_named(settings.recipe)["augmentation"], (table["subset"] == "validation").any()
+    recipe, held_out = recipe_named(settings.recipe), (table["subset"] == "validation").any()
     validation = subset_sequence(table, "validation", root, settings, share=share) if held_out else None
-    return subset_sequence(table, "train", root, settings, AUGMENTATIONS[augmentation], share), validation
+    how = dict(augmentation=AUGMENTATIONS[recipe["augmentation"]], share=share)
+    how |= {name: recipe[name] for name in ("label_smoothing", "class_weights")}
+    return subset_sequence(table, "train", root, settings, **how), validation
 
 
-def subset_sequence(table: pandas.DataFrame, subset, root: Path, settings: Settings, augmentation=None, share=ALONE):
+def subset_sequence(table: pandas.DataFrame, subset, root: Path, settings: Settings, augmentation=None, **how):
     """The scans of one subset, or of a list of them, in row order, decoded and prepared as the recipe says."""
     labels, rows = sorted(table["label"].unique()), table[numpy.isin(table["subset"], subset)]
     targets, frame = rows["label"].map(labels.index).to_numpy(), recipe_named(settings.recipe)["frame"]
     images, _ = load_images(rows, root, settings.image_size, frame)
     return ScanSequence(images, targets, classes=len(labels), batch_size=settings.batch_size,
-                        augmentation=augmentation, seed=settings.seed, share=share)  # fmt: skip
+                        augmentation=augmentation, seed=settings.seed, **how)  # fmt: skip

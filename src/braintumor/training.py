@@ -19,6 +19,7 @@ from .files import checksum, claim, read_file, replace_file
 from .models import backbone_named, build_classifier, imagenet_available, set_trainable
 
 HEAD_RATE, FINE_TUNE_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
+EMA = 0.99  # how much of the moving average of the weights each step keeps
 HEAD_VIEWS = 4  # augmented views of each scan that a new head sees in turn, while its backbone is frozen
 CHECKPOINT = "epoch-{:03d}.weights.h5"
 
@@ -81,6 +82,8 @@ def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> N
     kind = keras.optimizers.Adam
     if recipe.startswith("scratch"):
         kind = functools.partial(keras.optimizers.AdamW, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
+    if recipe_named(recipe)["ema"]:
+        kind = functools.partial(kind, use_ema=True, ema_momentum=EMA)
     # looked up in a table: AdamW asks once a variable, which makes a formula slow to compile
     rates = keras.ops.convert_to_tensor(learning_rates(phase, recipe, steps), "float32")
     optimizer = kind(lambda: keras.ops.take(rates, optimizer.iterations))
@@ -121,7 +124,7 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
                 if keras.backend.backend() != "tensorflow":
                     model.test_on_batch(*train_scans[0])
                 model.fit(train_scans, validation_data=validation_scans, initial_epoch=first, epochs=phase["last"],
-                          shuffle=False, verbose=0, callbacks=[keeper])  # fmt: skip
+                          shuffle=False, verbose=0, callbacks=[keeper.average, keeper])  # fmt: skip
     return read_history(folder)
 
 
@@ -148,7 +151,8 @@ def fit_head(model: keras.Model, train_scans, validation_scans, epochs: range, k
         if epoch >= HEAD_VIEWS:
             order = numpy.random.default_rng([train_scans.seed, epoch, 0]).permutation(order)
         head.fit(inputs[order], one_hot[order], batch_size=train_scans.batch_size, validation_data=held_out,
-                 initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0, callbacks=[keeper])  # fmt: skip
+                 initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0,
+                 callbacks=[keeper.average, keeper])  # fmt: skip
 
 
 def read_history(folder: Path) -> pandas.DataFrame:
@@ -182,6 +186,9 @@ class EpochKeeper(keras.callbacks.Callback):
         super().__init__()
         self.network, self.folder, self.phase, self.settings = network, folder, phase, settings
         self.train_scans = train_scans
+        # puts the averaged weights in the network's place while it is judged; else nothing
+        ema = recipe_named(settings.recipe)["ema"]
+        self.average = keras.callbacks.SwapEMAWeights() if ema else keras.callbacks.Callback()
 
     def on_epoch_begin(self, epoch, logs=None):
         # order, augmentation and dropout follow (seed, epoch), so a stop in between changes nothing
@@ -199,15 +206,23 @@ class EpochKeeper(keras.callbacks.Callback):
         seconds = round(time.perf_counter() - self.started, 2)
         row = dict(epoch=epoch + 1, phase=self.phase["phase"], seconds=seconds, learning_rate=rate)
         row |= {name: logs.get(name, numpy.nan) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        self.average.on_test_begin()
+        self.write(self.keep_best, row)
+        self.average.on_test_end()
+        self.write(self.keep, row)
+
+    def write(self, keep, row):
         if self.train_scans.share.first:
             with apart():
-                self.keep(row)
+                keep(read_history(self.folder), row)
 
-    def keep(self, row):
-        before, checkpoint = read_history(self.folder), self.folder / CHECKPOINT.format(row["epoch"])
+    def keep_best(self, before, row):
         if before.empty or not row["val_accuracy"] <= before["val_accuracy"].max():  # the last, if nothing is held out
             bare = keras.Model(self.network.inputs, self.network.outputs, name=self.network.name)  # no optimizer
             replace_file(self.folder / "best.keras", bare.save)
+
+    def keep(self, before, row):
+        checkpoint = self.folder / CHECKPOINT.format(row["epoch"])
         replace_file(checkpoint, self.network.save_weights)
         row["checkpoint"] = checksum(checkpoint)
         history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
