@@ -342,6 +342,16 @@ def test_averaged_weights_are_judged_and_kept_and_a_stop_changes_nothing(tiny, q
     assert_same_weights(keras.saving.load_model(tmp_path / "parts" / "best.keras"), kept)
 
 
+@pytest.mark.parametrize(("balanced", "expected"), [(False, 0.56), (True, 0.5)])  # 0.8, after more epochs
+def test_a_network_that_sees_nothing_guesses_by_how_classes_count(tiny, quick, tmp_path, balanced, expected):
+    black, settings = numpy.zeros((40, 32, 32), "uint8"), quick(recipe="scratch", epochs=20)
+    scans = generators.ScanSequence(black, [0, 0, 0, 0, 1] * 8, classes=2, batch_size=8, augmentation=None, seed=0,
+                                    class_weights=balanced)  # fmt: skip
+    network = training.build_for(settings, tiny, classes=2)
+    training.train(network, scans, None, settings, tmp_path)
+    assert network.predict_on_batch(scans[0][0])[:, 0] == pytest.approx(expected, abs=0.02)
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     file = tmp_path / "a.txt"
     for text in ("old", "new"):

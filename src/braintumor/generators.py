@@ -147,7 +147,7 @@ class ScanSequence(keras.utils.PyDataset):
     order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in order.
     Of each batch only the ``share`` of this process is read and made; ``batch_size`` is that of all processes together.
     For training, rows of ``one_hot`` may be mixed with ``label_smoothing`` parts of a uniform one (arXiv:1512.00567),
-    and with ``class_weights`` they are scaled, so that all classes weigh the same in the loss.
+    and with ``class_weights`` a scan shall count in the loss as ``class_weight`` says, so that all classes count alike.
     """
 
     def __init__(self, images, labels, *, classes, batch_size, augmentation, seed, share=ALONE, label_smoothing=0.0,
@@ -161,9 +161,8 @@ class ScanSequence(keras.utils.PyDataset):
         super().__init__(workers=workers, max_queue_size=2 * workers)
         self.images, self.labels, self.one_hot = images, numpy.asarray(labels), numpy.eye(classes, dtype="float32")
         self.one_hot += label_smoothing * (1 / classes - self.one_hot)
-        if class_weights:
-            scans = numpy.bincount(self.labels, minlength=classes)[:, None]
-            self.one_hot *= numpy.float32(len(images) / classes / numpy.maximum(scans, 1))
+        scans = numpy.bincount(self.labels, minlength=classes).clip(1)
+        self.class_weight = dict(enumerate(len(images) / classes / scans)) if class_weights else None
         self.batch_size, self.augmentation, self.share = batch_size, augmentation, share
         self.seed, self.epoch = seed, 0  # training sets the epoch
 

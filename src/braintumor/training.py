@@ -124,7 +124,8 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
                 if keras.backend.backend() != "tensorflow":
                     model.test_on_batch(*train_scans[0])
                 model.fit(train_scans, validation_data=validation_scans, initial_epoch=first, epochs=phase["last"],
-                          shuffle=False, verbose=0, callbacks=[keeper.average, keeper])  # fmt: skip
+                          shuffle=False, verbose=0, callbacks=[keeper.average, keeper],
+                          class_weight=train_scans.class_weight)  # fmt: skip
     return read_history(folder)
 
 
@@ -152,7 +153,7 @@ def fit_head(model: keras.Model, train_scans, validation_scans, epochs: range, k
             order = numpy.random.default_rng([train_scans.seed, epoch, 0]).permutation(order)
         head.fit(inputs[order], one_hot[order], batch_size=train_scans.batch_size, validation_data=held_out,
                  initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0,
-                 callbacks=[keeper.average, keeper])  # fmt: skip
+                 callbacks=[keeper.average, keeper], class_weight=train_scans.class_weight)  # fmt: skip
 
 
 def read_history(folder: Path) -> pandas.DataFrame:
