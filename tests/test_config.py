@@ -50,10 +50,11 @@ def test_settings_never_change_during_a_run():
         config.settings_from("sample", seed=0).seed = 1
 
 
-def test_a_quick_run_cannot_overwrite_a_committed_result():
-    quick, full = (config.settings_from(name, seed=0).results_dir for name in ("sample", "full"))
-    assert full == config.ROOT / "results"
-    assert quick.is_relative_to(config.ROOT / "build")
+def test_only_the_study_that_readme_tells_of_can_overwrite_a_committed_result():
+    folders = {name: config.settings_from(name, seed=0).results_dir for name in config.PRESETS}
+    assert folders.pop("cpu-scratch") == config.ROOT / "results"
+    assert folders.pop("sample").is_relative_to(config.ROOT / "build")
+    assert folders == {name: config.ROOT / "results" / name for name in ("cpu", "full")}
 
 
 def test_only_the_preset_from_scratch_needs_no_pretrained_weights():

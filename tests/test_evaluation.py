@@ -394,6 +394,17 @@ def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(study, ti
     pandas.testing.assert_frame_equal(first["predictions"], again["predictions"])
 
 
+def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_stay(study, tiny, build_folder):
+    first = evaluation.train_and_judge(study, tiny)
+    written = {file: file.read_bytes() for file in first["folder"].iterdir()}
+    shutil.rmtree(build_folder / "models")
+    root, table, _ = splits.load_study(study)
+    network = evaluation.trained_network(study, tiny, table)
+    again = evaluation.predict(network, table, evaluation.JUDGES, root, study)
+    numpy.testing.assert_allclose(again.filter(regex="^p_"), first["predictions"].filter(regex="^p_"), atol=1e-5)
+    assert {file: file.read_bytes() for file in first["folder"].iterdir()} == written
+
+
 def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(study, tiny, monkeypatch):
     first = evaluation.train_and_judge(study, tiny)
     validation = first["predictions"].query("subset == 'validation'")

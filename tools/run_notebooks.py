@@ -132,7 +132,7 @@ def main() -> None:
             problems = list(pool.map(partial(attempt, into=into, pages=pages, kernels=kernels), group))
         if any(problems):
             sys.exit("\n".join(filter(None, problems)))
-    results = ROOT / ("build/results" if quick else "results")
+    results = config.settings_from(arguments.preset, seed=0).results_dir
     if (results / "metrics.csv").exists():
         print(f"\n{result_table(results)}")
     print(f"\nRendered pages: {pages.relative_to(ROOT)}/{sources[-1].stem}.html and its neighbours")

@@ -54,8 +54,9 @@ class Settings:
 
     @property
     def results_dir(self) -> Path:
-        """Where result files go: the sample preset can never overwrite a committed result."""
-        return BUILD_DIR / "results" if self.preset == "sample" else RESULTS_DIR
+        """Where result files go: only ``cpu-scratch``, which README tells of, can overwrite a committed result."""
+        folders = {"sample": BUILD_DIR / "results", "cpu-scratch": RESULTS_DIR}
+        return folders.get(self.preset, RESULTS_DIR / self.preset)
 
 
 _CPU = dict(protocol="patient", recipe="transfer", weights="imagenet", image_size=128, batch_size=32,

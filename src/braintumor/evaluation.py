@@ -63,11 +63,14 @@ def train_and_judge(settings: Settings, model: str, share=ALONE) -> dict | None:
 
 
 def trained_network(settings: Settings, model: str, table: pandas.DataFrame) -> keras.Model:
-    """The network that a run has kept among the model files; FileNotFoundError where it was trained elsewhere."""
-    file = run_folder(with_available_weights(settings, model), model, table) / "best.keras"
-    if not file.exists():
-        raise FileNotFoundError(f"The network of '{file.parent.name}' is not here: remove its results to train it.")
-    return read_file(file, keras.saving.load_model)
+    """The network that a run has kept among the model files; trained anew where only the run's results are here."""
+    settings = with_available_weights(settings, model)
+    folder = run_folder(settings, model, table)
+    if not (folder / "best.keras").exists():
+        print(f"'{folder.name}' was trained elsewhere; its network is trained again here, its results stay:")
+        root, _, _ = load_study(settings)
+        train(build_for(settings, model, table["label"].nunique()), *sequences(table, root, settings), settings, folder)
+    return read_file(folder / "best.keras", keras.saving.load_model)
 
 
 def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:
