@@ -3,7 +3,9 @@
 import functools
 import http.server
 import json
+import shutil
 import threading
+from pathlib import Path
 
 from braintumor import __main__ as command
 from braintumor import config, dataset, evaluation, files, metrics, training
@@ -220,6 +222,56 @@ def test_a_stopped_command_goes_on_where_it_stopped(trained, tmp_path, cut):
     stopped.write_text(text[: int(len(text) * cut)])
     command.main([*arguments, str(stopped)])
     pandas.testing.assert_frame_equal(pandas.read_csv(stopped), pandas.read_csv(whole), rtol=1e-4)
+
+
+def test_a_name_that_looks_like_a_number_is_a_name_and_a_cut_letter_is_no_obstacle(trained, tmp_path, monkeypatch):
+    scan = next(trained[2].glob("Testing/*/*.jpg"))
+    for name in ("0001", "0002", "\u00fcber"):
+        shutil.copy(scan, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["classify", "0001", "0002", "\u00fcber", "--model", str(trained[3]), "--into", "said.csv"]
+    command.main(arguments)
+    whole = Path("said.csv").read_bytes()
+    Path("said.csv").write_bytes(whole[: whole.index("\u00fc".encode()) + 1])
+    asked = []
+    monkeypatch.setattr(classify, "read_pages", lambda path, read=classify.read_pages: asked.append(path) or read(path))
+    command.main(arguments)
+    assert Path("said.csv").read_bytes() == whole
+    assert asked == [Path("0002"), Path("\u00fcber")]  # the last that was whole, in case it had more pages
+
+
+def test_a_command_that_goes_on_still_ends_with_1_where_an_earlier_file_was_bad(trained, tmp_path):
+    (tmp_path / "a.jpg").write_text("no image")
+    for name in ("b.jpg", "c.jpg"):
+        shutil.copy(next(trained[2].glob("Testing/*/*.jpg")), tmp_path / name)
+    arguments = ["classify", str(tmp_path), "--model", str(trained[3]), "--into", str(tmp_path / "said.csv")]
+    assert [command.main(arguments), command.main(arguments)] == [1, 1]
+
+
+def test_all_pages_of_a_long_file_are_answered(classifier, tmp_path):
+    pages = [numpy.roll(numpy.uint8(RAMP[0] // 4), shift, axis=1) for shift in range(70)]
+    cv2.imwritemulti(str(tmp_path / "long.tif"), pages)
+    together, alone = classify.classify(tmp_path / "long.tif", classifier), classify.classify(pages[66], classifier)
+    assert together["page"].tolist() == list(range(70))
+    columns = list(together.filter(regex="^p_")) + ["similarity"]
+    assert together.loc[66, columns].tolist() == pytest.approx(alone.loc[0, columns].tolist(), abs=1e-5)
+
+
+def test_only_files_that_are_seen_are_taken_from_a_folder(tmp_path):
+    for name in ("scan.png", "._scan.png", "series.dcm/0001.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(file.relative_to(tmp_path)) for file in classify.images_in(tmp_path)]
+    assert found == ["scan.png", "series.dcm/0001.png"]
+
+
+def test_what_stops_a_training_is_a_sentence_and_no_traceback(monkeypatch):
+    def fail(*_):
+        raise MemoryError("Out of memory: set batch_size=8 in settings_from.")
+
+    monkeypatch.setattr(evaluation, "train_and_judge", fail)
+    with pytest.raises(SystemExit, match="^Out of memory: set batch_size=8"):
+        command.main(["train", "--model", "vgg16"])
 
 
 def test_the_command_trains_as_the_notebooks_do(few_phantoms, build_folder, monkeypatch, capsys):

@@ -133,9 +133,10 @@ def test_a_name_server_that_never_answers_costs_no_more_than_the_limit(monkeypat
     assert time.monotonic() - start < 1
 
 
-def test_behind_a_proxy_it_is_the_proxy_that_must_answer(monkeypatch):
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_behind_a_proxy_it_is_the_proxy_that_must_answer(monkeypatch, scheme):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("https_proxy", f"{scheme}127.0.0.1:{server.getsockname()[1]}")
         assert download.reachable("no-such-host.invalid")
 
 

@@ -394,6 +394,22 @@ def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(study, ti
     pandas.testing.assert_frame_equal(first["predictions"], again["predictions"])
 
 
+@pytest.mark.parametrize("change", [dict(epochs=2), dict(batch_size=4), dict(max_scans=40)])
+def test_results_with_other_settings_are_not_taken_for_those_asked_for(study, tiny, change):
+    evaluation.train_and_judge(study, tiny)
+    with pytest.raises(
+        ValueError, match=rf"holds results with {{'{next(iter(change))}': .*}}: remove it to train with"
+    ):
+        evaluation.train_and_judge(dataclasses.replace(study, **change), tiny)
+
+
+def test_a_class_may_have_the_name_of_nothing(tmp_path):
+    table = pandas.DataFrame({"label": ["None", "NA"], "p_None": [0.5, numpy.nan]})
+    evaluation.write_table(table, tmp_path / "results" / "run" / "predictions.csv")
+    again = evaluation.read_result(tmp_path / "results" / "run" / "predictions.csv", "03")
+    pandas.testing.assert_frame_equal(again, table)
+
+
 def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_stay(study, tiny, build_folder):
     first = evaluation.train_and_judge(study, tiny)
     written = {file: file.read_bytes() for file in first["folder"].iterdir()}

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
             return tell(classify, options, classifier)
         classify.export(classifier[0], options.to, options.into)
         return 0
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, MemoryError, FloatingPointError) as error:
         sys.exit(f"{error}")
 
 
@@ -72,10 +72,10 @@ def train(options) -> int:
 
 def tell(classify, options, classifier: tuple) -> int:
     """Print, or write, the answers to all files that the options name; 1 where one could not be read."""
-    files, count, status = classify.images_in(options.paths), 0, 0
-    done = classify.answered(options.into) if options.into else set()
-    files = [file for file in files if str(file) not in done]
-    for table in classify.classify_batches(files, classifier):
+    files, done = classify.images_in(options.paths), classify.answered(options.into) if options.into else {}
+    left = [file for file in files if str(file) not in done]
+    count, status = len(files) - len(left), int(any(done.values()))
+    for table in classify.classify_batches(left, classifier):
         count, status = count + table["file"].nunique(), max(status, int((table["problem"] != "").any()))
         if options.into:
             table.to_csv(options.into, mode="a", header=not options.into.exists(), index=False, float_format="%.6g")

@@ -58,20 +58,17 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         by_hand = "each with --coordinator HOST:PORT --processes N --process 0 ... N-1"
         how = f"start them under SLURM, Open MPI or Kubernetes, or {by_hand}"
         raise ValueError(f"The processes cannot meet ({error}): {how}.") from error
-    # Keras would cut each batch itself, but every process would have made all of it
-    keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
     share = Share(jax.process_index(), jax.process_count(), jax.device_count())
     # JAX ends a process that has lost another too abruptly for words of its own: the shell reads until that happens
     watcher = subprocess.Popen(["sh", "-c", f"read -r end || echo '{ENDED}' >&2"], stdin=subprocess.PIPE)
-    try:
-        yield share
+    try:  # Keras would cut each batch itself, but every process would have made all of it
+        with keras.distribution.DataParallel(auto_shard_dataset=False).scope():
+            yield share
     except BaseException:
         if share.processes == 1:
             raise
         traceback.print_exc()
         os._exit(1)  # JAX would first wait for the others, and they for this one
-    finally:
-        keras.distribution.set_distribution(None)
     if share.processes > 1:
         jax.distributed.shutdown()  # waits until all are here
     watcher.communicate(b"end\n")

@@ -44,7 +44,8 @@ _OWN = "try again, or set BRAINTUMOR_DATA to a copy of your own."
 
 def reachable(host: str, port: int = 443, seconds: float = 3.0) -> bool:
     """Whether ``host``, or the proxy on the way to it, takes a connection within ``seconds``, look-up included."""
-    proxy = parse.urlsplit(request.getproxies().get("https", ""))
+    proxy = request.getproxies().get("https", "")
+    proxy = parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")  # it may come without a scheme
     if proxy.hostname and not request.proxy_bypass(host):
         host, port = proxy.hostname, proxy.port or 80
     with suppress(OSError, ValueError, multiprocessing.TimeoutError), multiprocessing.pool.ThreadPool(1) as pool:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from importlib import metadata
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import keras
@@ -20,6 +21,7 @@ from .training import build_for, run_folder, run_name, train, with_available_wei
 
 JUDGES = ["validation", "other_source", "test"]  # subsets that never train
 LAST_FILE = "settings.json"  # of a run, written last: where it is, the others are
+UNNAMED = ["weights", "batch_size", "head_epochs", "epochs", "max_scans"]  # settings that no folder is named after
 
 
 def predict(model: keras.Model, table: pandas.DataFrame, subset: str | list, root: Path, settings: Settings, views=0):
@@ -47,8 +49,13 @@ def train_and_judge(settings: Settings, model: str, share=ALONE) -> dict | None:
     """
     settings = with_available_weights(settings, model)
     folder = settings.results_dir / run_name(settings, model)
-    if (folder / LAST_FILE).exists() and "test" in set((run := read_run(folder))["predictions"]["subset"]):
-        return run
+    if (folder / LAST_FILE).exists():
+        run, asked = read_run(folder), dataclasses.asdict(settings) | {"weights": Path(settings.weights).name}
+        other = {name: run["facts"][name] for name in UNNAMED if run["facts"][name] != asked[name]}
+        if other:
+            raise ValueError(f"'{folder.name}' holds results with {other}: remove it to train with other settings.")
+        if "test" in set(run["predictions"]["subset"]):
+            return run
     root, table, report = load_study(settings)
     network, checkpoints = build_for(settings, model, table["label"].nunique()), run_folder(settings, model, table)
     if (folder / LAST_FILE).exists() and checkpoints.name != run["facts"].get("checkpoints"):
@@ -80,8 +87,8 @@ def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) 
     facts |= {"weights": Path(settings.weights).name, "precision": choose_precision(settings.precision)}
     facts["subsets"] = table["subset"].value_counts().sort_index().to_dict()
     facts["excluded"] = table.loc[table["subset"] == "excluded", "excluded_because"].value_counts().to_dict()
-    facts["backend"] = keras.backend.backend()
-    return facts | {"versions": {name: metadata.version(name) for name in ("keras", facts["backend"], "numpy")}}
+    modules = ("keras", backend := keras.backend.backend(), "numpy")
+    return facts | {"backend": backend, "versions": {name: import_module(name).__version__ for name in modules}}
 
 
 def save_run(settings: Settings, model: str, facts: dict, history: pandas.DataFrame, predictions: pandas.DataFrame):
@@ -103,7 +110,8 @@ def read_result(file: Path, notebook: str) -> pandas.DataFrame | dict:
     if not file.exists():
         name, place = f"{file.parent.name}/{file.name}", file.parents[1].name
         raise FileNotFoundError(f"'{name}' is missing in {place}/: run {notebook} first.")
-    return read_file(file, lambda _: json.loads(file.read_text()) if file.suffix == ".json" else pandas.read_csv(file))
+    read = partial(pandas.read_csv, keep_default_na=False, na_values=[""])  # a class may be called "None"
+    return read_file(file, (lambda file: json.loads(file.read_text())) if file.suffix == ".json" else read)
 
 
 def save_figure(figure, file: Path) -> None:

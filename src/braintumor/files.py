@@ -14,9 +14,11 @@ def checksum(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def read_file(file: Path, read):
+def read_file(file: Path, read, sha256: str | None = None):
     """``read(file)``; whatever goes wrong with a file that an earlier run wrote is a ValueError that names it."""
     try:
+        if sha256 and checksum(file) != sha256:
+            raise ValueError("not as it was written")
         return read(file)
     except Exception as error:
         raise ValueError(f"'{file.parent.name}/{file.name}' is damaged: restore it or remove that run.") from error

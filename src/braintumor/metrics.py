@@ -8,10 +8,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 
 def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict:
-    """One row of metrics.csv. Intervals are 95 %, from a bootstrap over groups; AUROC is NaN where undefined.
-
-    ``brier``: sum over classes of the squared difference of probability and truth, in [0, 2].
-    """
+    """One row of metrics.csv. Intervals are 95 %, from a bootstrap over groups; AUROC is NaN where undefined."""
     rows, labels = predictions[predictions["subset"] == subset], _labels(predictions)
     if rows.empty:
         raise ValueError(f"No scan of the subset '{subset}' was predicted by {facts['model']}.")
@@ -24,7 +21,7 @@ def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict
     defined = len(labels) > 2 and truth.any(axis=0).all()
     row["auroc"] = roc_auc_score(truth, probabilities, average="macro") if defined else numpy.nan
     row["ece"] = expected_calibration_error(truth, probabilities)
-    row["brier"] = ((probabilities - truth) ** 2).sum(1).mean()
+    row["brier"] = ((probabilities - truth) ** 2).sum(1).mean()  # in [0, 2]
     return row | with_bounds(scores, recalls)
 
 
@@ -108,7 +105,8 @@ def _replicates(predictions, unit):
 
 
 def _summary(scores):
-    rows = numpy.vstack([scores[:1], interval(scores[1:])])
+    """The scores in the first row, and the 2.5 and 97.5 percentiles of those below that are defined; NaN if none is."""
+    rows = numpy.vstack([scores[:1], scores[1:].quantile([0.025, 0.975])])
     return pandas.DataFrame(rows.T, scores.columns, ["value", "low", "high"])
 
 
@@ -119,12 +117,7 @@ def bootstrap(counts):
     return numpy.tensordot(draws, counts, axes=1)
 
 
-def interval(values):
-    """The 2.5 and 97.5 percentiles, of each column, of the values that are defined; NaN where none is."""
-    return pandas.DataFrame(values).quantile([0.025, 0.975]).to_numpy().squeeze()
-
-
 def mean_interval(values: pandas.Series, groups: pandas.Series) -> tuple[float, float, float]:
     """The mean of one value a scan, and the bounds of its 95 % interval from a bootstrap over groups."""
     sums, counts = bootstrap(pandas.DataFrame({"sum": values, "n": 1}).groupby(groups).sum().to_numpy()).T
-    return float(values.mean()), *map(float, interval(sums / counts))
+    return float(values.mean()), *map(float, pandas.Series(sums / counts).quantile([0.025, 0.975]))

@@ -61,25 +61,21 @@ def assign_subsets(table: pandas.DataFrame, protocol: str, seed: int) -> pandas.
     table.loc[in_testing & ~testing, "excluded_because"] = "group occurs in Testing"
     table.loc[table["label_conflict"], "excluded_because"] = "label conflict"
     table.loc[table["excluded_because"] != "", "subset"] = "excluded"
-    if protocol != "testing":
-        folds, number = _folds(table, seed), int(protocol.partition("-")[2] or 0)
-        table.loc[folds[number], "subset"] = "validation"
-    if protocol == "source":
-        healthy, known = table["label"] == "no_tumor", table["group"].str.startswith(KNOWN_PATIENTS)
-        usable = table["subset"].isin(["train", "validation"])
-        table.loc[usable & ~known & ~healthy | table.index.isin(folds[1]) & healthy, "subset"] = "other_source"
-    return table
-
-
-def _folds(table, seed):
-    """The rows of each of five folds of the train scans: groups stay whole, classes keep their shares."""
+    if protocol == "testing":
+        return table
     training = table[table["subset"] == "train"]
     groups = training.groupby("label")["group"].nunique().reindex(table["label"].unique(), fill_value=0)
     if groups.min() < FOLDS:
         few = f"Class '{groups.idxmin()}' has {groups.min()} groups to train on, and keeping groups apart needs"
         raise ValueError(f"{few} at least {FOLDS}: add scans of this class or use the protocol 'original'.")
-    splitter = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=seed)
-    return [training.index[rows] for _, rows in splitter.split(training, training["label"], training["group"])]
+    splitter = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=seed)  # groups whole, classes in shares
+    folds = [training.index[rows] for _, rows in splitter.split(training, training["label"], training["group"])]
+    table.loc[folds[int(protocol.partition("-")[2] or 0)], "subset"] = "validation"
+    if protocol == "source":
+        healthy, known = table["label"] == "no_tumor", table["group"].str.startswith(KNOWN_PATIENTS)
+        usable = table["subset"].isin(["train", "validation"])
+        table.loc[usable & ~known & ~healthy | table.index.isin(folds[1]) & healthy, "subset"] = "other_source"
+    return table
 
 
 def subset_counts(table: pandas.DataFrame) -> pandas.DataFrame:

@@ -54,8 +54,9 @@ def build_for(settings: Settings, model: str, classes: int) -> keras.Model:
 def phases(settings: Settings, model: str) -> list[dict]:
     """The recipe as phases: name, first and last epoch (1-based) and learning rate."""
     if settings.recipe.startswith("transfer"):
-        head = dict(phase="head", first=1, last=settings.head_epochs, learning_rate=HEAD_RATE)
-        tune = dict(phase="fine_tune", first=head["last"] + 1, last=settings.epochs, learning_rate=FINE_TUNE_RATE)
+        last = min(settings.head_epochs, settings.epochs)
+        head = dict(phase="head", first=1, last=last, learning_rate=HEAD_RATE)
+        tune = dict(phase="fine_tune", first=last + 1, last=settings.epochs, learning_rate=FINE_TUNE_RATE)
         return [phase for phase in (head, tune) if phase["first"] <= phase["last"]]
     scratch = backbone_named(model).scratch_learning_rate * settings.batch_size / 32  # linear: arXiv:1706.02677
     rate = scratch if settings.recipe.startswith("scratch") else 1e-3
@@ -79,14 +80,13 @@ def learning_rates(phase: dict, recipe: str, steps: int) -> numpy.ndarray:
 def compile_phase(model: keras.Model, phase: dict, recipe: str, steps: int) -> None:
     """Set what trains, and how fast; ``scratch`` with decoupled weight decay (arXiv:1711.05101)."""
     set_trainable(model, phase["phase"])
-    kind = keras.optimizers.Adam
-    if recipe.startswith("scratch"):
-        kind = functools.partial(keras.optimizers.AdamW, weight_decay=WEIGHT_DECAY, global_clipnorm=1.0)
-    if recipe_named(recipe)["ema"]:
-        kind = functools.partial(kind, use_ema=True, ema_momentum=EMA)
+    how = dict(weight_decay=WEIGHT_DECAY, global_clipnorm=1.0) if recipe.startswith("scratch") else {}
+    ema, kind = recipe_named(recipe)["ema"], keras.optimizers.AdamW if how else keras.optimizers.Adam
     # looked up in a table: AdamW asks once a variable, which makes a formula slow to compile
     rates = keras.ops.convert_to_tensor(learning_rates(phase, recipe, steps), "float32")
-    optimizer = kind(lambda: keras.ops.take(rates, optimizer.iterations))
+    inner = optimizer = kind(lambda: keras.ops.take(rates, inner.iterations), use_ema=ema, ema_momentum=EMA, **how)
+    if model.get_layer("hidden").compute_dtype == "float16":  # gradients too small for it; Keras asks only the model
+        optimizer = keras.optimizers.LossScaleOptimizer(inner)
     accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")  # made here: made by fit, TensorFlow traces twice
     model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=[accuracy])
     optimizer.build(model.trainable_variables)  # a checkpoint can only fill an optimizer that is built
@@ -111,8 +111,7 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
         for phase in [phase for phase in phases(settings, model.name) if done <= phase["last"]]:
             compile_phase(model, phase, settings.recipe, len(train_scans))
             if done >= phase["first"]:
-                load = functools.partial(load_checkpoint, model, history["checkpoint"].iloc[-1])
-                read_file(folder / CHECKPOINT.format(done), load)
+                read_file(folder / CHECKPOINT.format(done), model.load_weights, history["checkpoint"].iloc[-1])
                 # another number of devices can make another number of steps
                 model.optimizer.iterations.assign((done - phase["first"] + 1) * len(train_scans))
             first = max(done, phase["first"] - 1)
@@ -162,13 +161,6 @@ def read_history(folder: Path) -> pandas.DataFrame:
     return read_file(file, pandas.read_csv) if file.exists() else pandas.DataFrame()
 
 
-def load_checkpoint(model: keras.Model, sha256: str, file: Path) -> None:
-    """Fill a model, and its optimizer, from a checkpoint; raises ValueError unless that is the one of the history."""
-    if checksum(file) != sha256:
-        raise ValueError("not as it was written")
-    model.load_weights(file)
-
-
 @contextmanager
 def named_out_of_memory(batch_size: int):
     """Turn the out-of-memory error of any backend into a MemoryError that names a smaller batch."""
@@ -207,20 +199,17 @@ class EpochKeeper(keras.callbacks.Callback):
         seconds = round(time.perf_counter() - self.started, 2)
         row = dict(epoch=epoch + 1, phase=self.phase["phase"], seconds=seconds, learning_rate=rate)
         row |= {name: logs.get(name, numpy.nan) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        first = self.train_scans.share.first
+        before = read_history(self.folder) if first else None
         self.average.on_test_begin()
-        self.write(self.keep_best, row)
-        self.average.on_test_end()
-        self.write(self.keep, row)
-
-    def write(self, keep, row):
-        if self.train_scans.share.first:
+        if first and (before.empty or not row["val_accuracy"] <= before["val_accuracy"].max()):  # NaN: keep the last
             with apart():
-                keep(read_history(self.folder), row)
-
-    def keep_best(self, before, row):
-        if before.empty or not row["val_accuracy"] <= before["val_accuracy"].max():  # the last, if nothing is held out
-            bare = keras.Model(self.network.inputs, self.network.outputs, name=self.network.name)  # no optimizer
-            replace_file(self.folder / "best.keras", bare.save)
+                bare = keras.Model(self.network.inputs, self.network.outputs, name=self.network.name)  # no optimizer
+                replace_file(self.folder / "best.keras", bare.save)
+        self.average.on_test_end()
+        if first:
+            with apart():
+                self.keep(before, row)
 
     def keep(self, before, row):
         checkpoint = self.folder / CHECKPOINT.format(row["epoch"])

@@ -35,7 +35,8 @@ def package(settings: Settings, model: str, folder: Path = BUILD_DIR / "classifi
     settings = with_available_weights(settings, model)
     root, table, report = load_study(settings)
     trained = trained_network(settings, model, table)
-    network = build_for(dataclasses.replace(settings, precision="float32"), model, table["label"].nunique())
+    bare = dataclasses.replace(settings, precision="float32", weights="random")
+    network = build_for(bare, model, table["label"].nunique())
     network.set_weights(trained.get_weights())
     temperature = fit_temperature(predict(network, table, "validation", root, settings))
     network = with_guard(network, subset_sequence(table, "train", root, settings), temperature)
@@ -138,23 +139,23 @@ def images_in(scans) -> list:
     found = []
     for scan in [scans] if isinstance(scans, str | Path | numpy.ndarray) else scans:
         folder = not isinstance(scan, numpy.ndarray) and Path(scan).is_dir()
-        inside = sorted(Path(scan).rglob("*")) if folder else []
+        inside = sorted(filter(Path.is_file, Path(scan).rglob("[!.]*"))) if folder else []
         found += [file for file in inside if re.search(NAMES, file.name)] if folder else [scan]
     if not found:
         raise FileNotFoundError("There is no image in what was named.")
     return found
 
 
-def answered(file: Path) -> set[str]:
-    """The files that a CSV of answers names; the last, which may be incomplete, is taken out of it."""
-    text = file.read_text() if file.exists() else ""
+def answered(file: Path) -> dict[str, str]:
+    """The files that a CSV of answers names, with their problems; the last, which may be cut, is taken out of it."""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     if "\n" not in text:
         file.unlink(missing_ok=True)
-        return set()
-    table = pandas.read_csv(StringIO(text[: text.rfind("\n") + 1]))
+        return {}
+    table = pandas.read_csv(StringIO(text[: text.rfind("\n") + 1]), dtype={"file": str}, keep_default_na=False)
     table = table[table["file"] != table["file"].tail(1).squeeze()]
     write_table(table, file)
-    return set(table["file"])
+    return table.groupby("file")["problem"].max().to_dict()
 
 
 def classify(scans, classifier: tuple) -> pandas.DataFrame:
@@ -183,9 +184,11 @@ def judge(pages: pandas.DataFrame, network: keras.Model, card: dict) -> pandas.D
     table = pages.drop(columns="pixels").reindex(columns=["file", "page", *columns, "similarity", "problem"])
     if good.any():
         squares = [to_square(image, network.input_shape[1], card["frame"])[0] for image in pages.loc[good, "pixels"]]
-        answers = network(numpy.float32(squares)[..., None] / 255, training=False)
-        table.loc[good, columns] = keras.ops.convert_to_numpy(answers["probabilities"])
-        table.loc[good, "similarity"] = keras.ops.convert_to_numpy(answers["similarity"])
+        parts = numpy.array_split(numpy.float32(squares)[..., None] / 255, -(-len(squares) // 32))
+        answers = [network(part, training=False) for part in parts]  # in parts, as a file can have thousands of pages
+        for name, where in {"probabilities": columns, "similarity": ["similarity"]}.items():
+            values = [keras.ops.convert_to_numpy(answer[name]) for answer in answers]
+            table.loc[good, where] = numpy.concatenate(values).reshape(len(squares), -1)
     table["unlike"] = table["similarity"] < card["threshold"]
     ranked = [row.sort_values(ascending=False) for _, row in table[columns].iterrows()]
     table["predicted"] = [row.index[0][2:] if row.notna().all() else "" for row in ranked]
