@@ -83,6 +83,8 @@ def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
     facts = pandas.read_csv(results / "data_facts.csv").set_index("fact")["value"].astype(int)
     copies = pandas.read_csv(results / "audit.csv").set_index("known_by")["all"].astype(int)
     probe = pandas.read_csv(results / "probe.csv").query("protocol == 'patient'").set_index("subset")["macro_f1"]
+    first = metrics.query("seed == 0").pivot(index="subset", columns="model", values="macro_f1")
+    beside = {subset: ", ".join(f"{NAMES[m]} {percent(row[m])}" for m in models) for subset, row in first.iterrows()}
     pairs = pandas.read_csv(results / "pairs.csv").set_index("subset")
     errors = pandas.read_csv(results / "calibration.csv").query("subset == 'test' and scaled == 'yes'")
     errors = " and ".join(f"{percent(row.ece)} ({NAMES[row.model]})" for row in errors.itertuples())
@@ -96,7 +98,8 @@ def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
         f"{difference(pairs.loc['test'])} on Testing. McNemar's test takes scans for independent, the interval does "
         f"not: where they disagree, the interval counts.",
         f"- A classifier that never sees a brain, only six numbers of a scan (size, file size, greys, border), has a "
-        f"macro-F1 of {percent(probe['validation'])} on validation and {percent(probe['test'])} on Testing.",
+        f"macro-F1 of {percent(probe['validation'])} on validation ({beside['validation']}) and "
+        f"{percent(probe['test'])} on Testing ({beside['test']}).",
         f"- Of the {copies['Testing scans']} Testing scans, {copies['pixels']} are copies of a Training scan, pixel by "
         f"pixel. {with_and_without_copies(results)}",
         way_out(results),
