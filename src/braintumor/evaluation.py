@@ -10,6 +10,7 @@ import keras
 import numpy
 import pandas
 
+from . import dataset
 from .cluster import ALONE, apart
 from .config import Settings
 from .files import read_file, replace_file
@@ -75,8 +76,8 @@ def trained_network(settings: Settings, model: str, table: pandas.DataFrame) -> 
     folder = run_folder(settings, model, table)
     if not (folder / "best.keras").exists():
         print(f"'{folder.name}' was trained elsewhere; its network is trained again here, its results stay:")
-        root, _, _ = load_study(settings)
-        train(build_for(settings, model, table["label"].nunique()), *sequences(table, root, settings), settings, folder)
+        scans = sequences(table, dataset.locate_data(), settings)
+        train(build_for(settings, model, table["label"].nunique()), *scans, settings, folder)
     return read_file(folder / "best.keras", keras.saving.load_model)
 
 
@@ -110,8 +111,9 @@ def read_result(file: Path, notebook: str) -> pandas.DataFrame | dict:
     if not file.exists():
         name, place = f"{file.parent.name}/{file.name}", file.parents[1].name
         raise FileNotFoundError(f"'{name}' is missing in {place}/: run {notebook} first.")
-    read = partial(pandas.read_csv, keep_default_na=False, na_values=[""])  # a class may be called "None"
-    return read_file(file, (lambda file: json.loads(file.read_text())) if file.suffix == ".json" else read)
+    if file.suffix == ".json":
+        return read_file(file, lambda file: json.loads(file.read_text()))
+    return read_file(file, partial(pandas.read_csv, keep_default_na=False, na_values=[""]))  # a class may be "None"
 
 
 def save_figure(figure, file: Path) -> None:
