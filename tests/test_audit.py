@@ -91,7 +91,7 @@ def test_the_protocol_itself_shuffled_labels_are_chance_unless_patients_leak(tmp
     apart = splits.assign_subsets(table.reset_index(drop=True), "patient", seed=0)["subset"].to_numpy()
     leaky = numpy.random.default_rng(0).permutation(numpy.where(numpy.arange(len(table)) % 5, "train", "validation"))
     table = table.reset_index(drop=True)
-    assert accuracy(apart == "train", apart == "validation") < 0.45
+    assert accuracy(apart == "train", apart == "validation") < 0.35  # of four labels
     assert accuracy(leaky == "train", leaky == "validation") > 0.7
 
 

@@ -130,30 +130,43 @@ def test_a_subset_that_was_not_predicted_is_an_error():
 # --- calibration ---
 
 
-def two_classes(confidence):
-    return numpy.column_stack([confidence, 1 - confidence])
+def calibration_error(truth, confidence):
+    """Of made-up answers that the first of two classes has this probability."""
+    table = predictions_of(truth, numpy.column_stack([confidence, 1 - confidence]), labels=["a", "b"])
+    return ours.probability_scores(table).at["ece", "value"]
 
 
 def test_a_network_that_is_right_as_often_as_it_says_is_calibrated():
-    truth = numpy.eye(2)[[0] * 7 + [1] * 3]
-    assert ours.expected_calibration_error(truth, two_classes(numpy.full(10, 0.7))) == pytest.approx(0)
+    assert calibration_error([0] * 7 + [1] * 3, numpy.full(10, 0.7)) == pytest.approx(0)
 
 
 def test_a_network_that_is_always_sure_and_half_right_is_half_wrong_about_itself():
-    truth = numpy.eye(2)[[0, 1] * 20]
-    assert ours.expected_calibration_error(truth, two_classes(numpy.ones(40))) == pytest.approx(0.5)
+    assert calibration_error([0, 1] * 20, numpy.ones(40)) == pytest.approx(0.5)
 
 
+@hypothesis_settings(deadline=None, max_examples=30)
 @given(confidence=st.lists(st.floats(0.5, 1), min_size=1, max_size=30), seed=st.integers(0, 99))
 def test_the_calibration_error_is_the_textbook_sum_over_bins(confidence, seed):
     confidence = numpy.array(confidence)
-    truth = numpy.eye(2)[numpy.random.default_rng(seed).integers(0, 2, len(confidence))]
+    truth = numpy.random.default_rng(seed).integers(0, 2, len(confidence))
     which = numpy.minimum((confidence * 15).astype(int), 14)
     gaps = [
-        (which == bin).mean() * abs(truth[which == bin, 0].mean() - confidence[which == bin].mean())
+        (which == bin).mean() * abs((truth[which == bin] == 0).mean() - confidence[which == bin].mean())
         for bin in set(which)
     ]
-    assert ours.expected_calibration_error(truth, two_classes(confidence)) == pytest.approx(sum(gaps))
+    assert calibration_error(truth, confidence) == pytest.approx(sum(gaps))
+
+
+def test_intervals_of_probability_scores_count_a_scan_as_often_as_its_group_is_drawn():
+    truth, probabilities = at_random(60, seed=1)
+    table = predictions_of(truth, probabilities, groups=numpy.arange(len(truth)) // 3)
+    draws = ours.bootstrap(numpy.eye(table["group"].nunique()))[:, table["group"].factorize()[0]]
+    errors = ((probabilities - numpy.eye(3)[truth]) ** 2).sum(axis=1)
+    slow = {"brier": [numpy.average(errors, weights=draw) for draw in draws]}
+    slow["auroc"] = [metrics.roc_auc_score(truth, probabilities, multi_class="ovr", sample_weight=w) for w in draws]
+    for name, values in slow.items():
+        quick = ours.probability_scores(table).loc[name, ["low", "high"]].tolist()
+        assert quick == pytest.approx(numpy.percentile(values, [2.5, 97.5]))
 
 
 # --- intervals ---

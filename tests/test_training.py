@@ -1,6 +1,7 @@
 """How is it trained? Training that is stopped and goes on must end where training in one go ends."""
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -460,27 +461,36 @@ def test_jax_alone_is_enough(tmp_path):
 
 
 TWICE = """
+import json
 import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1], str(Path(sys.argv[1]).with_name("tools"))
 from conftest import QUICK, made_up
 from braintumor import config, training
-settings = config.Settings(preset="sample", **QUICK)
+settings = config.Settings(preset="sample", **(QUICK | json.loads(sys.argv[4])))
 scans = made_up()
-network = training.build_for(settings, "vgg16", classes=4)
+network = training.build_for(settings, sys.argv[3], classes=4)
 training.train(network, *scans, settings, Path(sys.argv[2]))
 print(network.predict(scans[1], verbose=0).tobytes().hex())
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_two_runs_on_one_machine_predict_the_same_bits(backend, tmp_path):
+@pytest.mark.parametrize(
+    ("backend", "model", "changes"),
+    [
+        ("tensorflow", "vgg16", {}),
+        ("jax", "vgg16", {}),
+        ("tensorflow", "resnet50", dict(recipe="scratch", head_epochs=0, precision="mixed_bfloat16")),
+    ],
+)
+def test_two_runs_on_one_machine_predict_the_same_bits(backend, model, changes, tmp_path):
     pytest.importorskip(backend)
     environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
     command, told = [sys.executable, "-c", TWICE, Path(__file__).parent], []
     for run in ("one", "other"):
-        done = subprocess.run([*command, tmp_path / run], capture_output=True, text=True, env=environment)
+        arguments = [*command, tmp_path / run, model, json.dumps(changes)]
+        done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr[-2000:]
         told.append(done.stdout.splitlines()[-1])
     assert told[0] == told[1] and len(set(told[0])) > 4

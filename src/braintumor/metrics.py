@@ -4,7 +4,7 @@ import numpy
 import pandas
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import log_loss
 
 
 def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict:
@@ -12,17 +12,12 @@ def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict
     rows, labels = predictions[predictions["subset"] == subset], _labels(predictions)
     if rows.empty:
         raise ValueError(f"No scan of the subset '{subset}' was predicted by {facts['model']}.")
-    probabilities, truth = rows.filter(regex="^p_").to_numpy(), numpy.eye(len(labels))[rows["label"].map(labels.index)]
-    scores, recalls = with_intervals(rows), [f"recall_{label}" for label in labels]
+    scores, of_probabilities = with_intervals(rows), probability_scores(rows)["value"]
     row = {key: facts[key] for key in ("model", "recipe", "protocol", "weights", "image_size", "seed")}
     row |= {"subset": subset, "n": len(rows), "groups": rows["group"].nunique()}
     row |= with_bounds(scores, ["accuracy", "macro_f1"])
-    row["balanced_accuracy"] = scores.loc[recalls, "value"].mean()
-    defined = len(labels) > 2 and truth.any(axis=0).all()
-    row["auroc"] = roc_auc_score(truth, probabilities, average="macro") if defined else numpy.nan
-    row["ece"] = expected_calibration_error(truth, probabilities)
-    row["brier"] = ((probabilities - truth) ** 2).sum(1).mean()  # in [0, 2]
-    return row | with_bounds(scores, recalls)
+    row |= {"balanced_accuracy": scores.at["balanced_accuracy", "value"], **of_probabilities}
+    return row | with_bounds(scores, [f"recall_{label}" for label in labels])
 
 
 def with_bounds(scores: pandas.DataFrame, names: list[str]) -> dict:
@@ -31,15 +26,33 @@ def with_bounds(scores: pandas.DataFrame, names: list[str]) -> dict:
     return {f"{name}{suffix}": scores.at[name, key] for name in names for key, suffix in suffixes.items()}
 
 
-def expected_calibration_error(truth: numpy.ndarray, probabilities: numpy.ndarray) -> float:
-    """Mean distance of confidence and accuracy over 15 equal bins of confidence (arXiv:1706.04599), in [0, 1]."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth.argmax(axis=1)
-    gaps = pandas.Series(right - confidence).groupby(numpy.minimum(confidence * 15 // 1, 14)).sum()
-    return gaps.abs().sum() / len(truth)
+def probability_scores(predictions: pandas.DataFrame) -> pandas.DataFrame:
+    """What the probabilities are worth (rows), with intervals as ``with_intervals`` gives them.
+
+    ``auroc``: mean over classes, each against all others, NaN if one is missing; ``ece``: mean distance of confidence
+    and accuracy over 15 equal bins of confidence (arXiv:1706.04599), in [0, 1]; ``brier``: squared error, in [0, 2].
+    """
+    labels, (units, groups) = _labels(predictions), predictions["group"].factorize()
+    probabilities = predictions.filter(regex="^p_").to_numpy()
+    truth = numpy.eye(len(labels))[predictions["label"].map(labels.index)]
+    # how often each scan counts: once, and in the replicates as often as its group was drawn
+    counts = numpy.vstack([numpy.ones(len(groups)), bootstrap(numpy.eye(len(groups)))])[:, units]
+    areas = []
+    for stated, true in zip(probabilities.T, truth.T == 1):
+        others = stated[~true]
+        above = (stated[true, None] > others) + (stated[true, None] == others) / 2
+        pairs = counts[:, true].sum(axis=1) * counts[:, ~true].sum(axis=1)
+        with numpy.errstate(invalid="ignore"):
+            areas.append((counts[:, true] @ above * counts[:, ~true]).sum(axis=1) / pairs)
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth.argmax(axis=1)
+    gaps = numpy.eye(15)[numpy.minimum(sure * 15, 14).astype(int)] * (right - sure)[:, None]
+    sums = {"ece": abs(counts @ gaps).sum(axis=1), "brier": counts @ ((probabilities - truth) ** 2).sum(axis=1)}
+    means = {name: total / counts.sum(axis=1) for name, total in sums.items()}
+    return _summary(pandas.DataFrame({"auroc": numpy.mean(areas, axis=0), **means}))
 
 
 def scores_of(confusion: numpy.ndarray, labels: list[str]) -> dict:
-    """Accuracy, macro-F1, and recall and specificity of each class (NaN if undefined) from (..., true, predicted)."""
+    """Accuracy, macro-F1, balanced accuracy; recall, specificity by class (NaN: undefined); (..., true, predicted)."""
     hits = confusion.diagonal(axis1=-2, axis2=-1)
     true, predicted, scans = confusion.sum(axis=-1), confusion.sum(axis=-2), confusion.sum(axis=(-2, -1))
     others = scans[..., None] - true
@@ -47,6 +60,7 @@ def scores_of(confusion: numpy.ndarray, labels: list[str]) -> dict:
         rates = {"recall": hits / true, "specificity": (others - predicted + hits) / others}
         f1 = numpy.where(true > 0, 2 * hits / (true + predicted), numpy.nan)
     scores = {"accuracy": hits.sum(axis=-1) / scans, "macro_f1": numpy.nanmean(f1, axis=-1)}
+    scores["balanced_accuracy"] = numpy.nanmean(rates["recall"], axis=-1)
     return scores | {f"{name}_{label}": rates[name][..., i] for name in rates for i, label in enumerate(labels)}
 
 
