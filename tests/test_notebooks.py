@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from braintumor import evaluation
+from braintumor import evaluation, metrics
 
 import nbformat
+import numpy
 import pandas
 import phantoms
 import pytest
@@ -65,8 +66,8 @@ def test_notebooks_run_on_the_sample_preset_and_leave_results_only_in_build(copy
     if notebooks == LONG:
         return
     assert "make results" in done.stdout
-    metrics = pandas.read_csv(copy / "build" / "results" / "metrics.csv")
-    assert set(zip(metrics["model"], metrics["subset"])) == {
+    rows = pandas.read_csv(copy / "build" / "results" / "metrics.csv")
+    assert set(zip(rows["model"], rows["subset"])) == {
         (model, subset) for model in ("vgg16", "resnet50") for subset in ("validation", "test")
     }
 
@@ -197,6 +198,27 @@ def test_the_metrics_are_those_of_every_run(tmp_path):
         shutil.copytree(folder, tmp_path / folder.name)
     evaluation.write_all_metrics(tmp_path)
     assert (tmp_path / "metrics.csv").read_text() == (ROOT / "results" / "metrics.csv").read_text()
+
+
+def answers(model, seed, subset):
+    run = evaluation.read_run(ROOT / "results" / f"{model}-scratch-patient-128px-seed{seed}")
+    return run["predictions"].query("subset == @subset")
+
+
+def test_the_pairs_are_those_of_the_stored_predictions():
+    for pair in pandas.read_csv(ROOT / "results" / "pairs.csv").to_dict("records"):
+        seed, subset = pair.pop("seed"), pair.pop("subset")
+        again = metrics.compare(*(answers(model, seed, subset) for model in ("vgg16", "resnet50")))
+        assert again == pytest.approx(pair, rel=1e-5)
+
+
+def test_every_score_and_interval_is_that_of_the_stored_predictions():
+    certainty = pandas.read_csv(ROOT / "results" / "certainty.csv")
+    for (model, subset), rows in certainty.groupby(["model", "subset"]):
+        judged = answers(model, 0, subset)
+        again = pandas.concat([metrics.with_intervals(judged), metrics.probability_scores(judged)])
+        columns = ["value", "low", "high"]
+        numpy.testing.assert_allclose(again[columns], rows.set_index("score").loc[again.index, columns], rtol=1e-5)
 
 
 def test_the_readme_tells_exactly_what_the_result_files_say():
