@@ -160,13 +160,15 @@ def test_the_calibration_error_is_the_textbook_sum_over_bins(confidence, seed):
 def test_intervals_of_probability_scores_count_a_scan_as_often_as_its_group_is_drawn():
     truth, probabilities = at_random(60, seed=1)
     table = predictions_of(truth, probabilities, groups=numpy.arange(len(truth)) // 3)
-    draws = ours.bootstrap(numpy.eye(table["group"].nunique()))[:, table["group"].factorize()[0]]
+    draws = ours.bootstrap(numpy.eye(table["group"].nunique()))[:, table["group"].factorize(sort=True)[0]]
     errors = ((probabilities - numpy.eye(3)[truth]) ** 2).sum(axis=1)
     slow = {"brier": [numpy.average(errors, weights=draw) for draw in draws]}
     slow["auroc"] = [metrics.roc_auc_score(truth, probabilities, multi_class="ovr", sample_weight=w) for w in draws]
     for name, values in slow.items():
         quick = ours.probability_scores(table).loc[name, ["low", "high"]].tolist()
         assert quick == pytest.approx(numpy.percentile(values, [2.5, 97.5]))
+    shuffled = table.sample(frac=1, random_state=0)
+    pandas.testing.assert_frame_equal(ours.probability_scores(shuffled), ours.probability_scores(table))
 
 
 # --- intervals ---

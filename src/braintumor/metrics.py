@@ -32,7 +32,7 @@ def probability_scores(predictions: pandas.DataFrame) -> pandas.DataFrame:
     ``auroc``: mean over classes, each against all others, NaN if one is missing; ``ece``: mean distance of confidence
     and accuracy over 15 equal bins of confidence (arXiv:1706.04599), in [0, 1]; ``brier``: squared error, in [0, 2].
     """
-    labels, (units, groups) = _labels(predictions), predictions["group"].factorize()
+    labels, (units, groups) = _labels(predictions), predictions["group"].factorize(sort=True)
     probabilities = predictions.filter(regex="^p_").to_numpy()
     truth = numpy.eye(len(labels))[predictions["label"].map(labels.index)]
     # how often each scan counts: once, and in the replicates as often as its group was drawn
