@@ -166,6 +166,7 @@ def assert_same_training(settings, model, one: Path, other: Path):
         numpy.testing.assert_allclose(numpy.float64(weight), numpy.float64(same), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_that_slurm_starts_train_the_network_that_one_trains(launch, quick, tiny, tmp_path):
     together, alone = launch("together", tiny, 2, 2, slurm=True), launch("alone", tiny, 2, 1)
     finish(together), finish(alone)

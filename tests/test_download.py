@@ -323,13 +323,20 @@ def complete(folder):
     ids=["cut at 10 %", "cut at 50 %", "cut at 99 %", "stalled half-way", "flipped bit", "class missing", "empty scan",
          "429 with Retry-After", "500"],
 )  # fmt: skip
-def test_after_a_fault_there_is_nothing_and_the_next_run_succeeds(kaggle, tmp_path, downloader, answer):
-    target, login = tmp_path / "data/scans", LOGINS[downloader]
+def test_after_a_fault_there_is_nothing(kaggle, tmp_path, downloader, answer):
     kaggle.answer = lambda: answer
     with pytest.raises(ConnectionError, match=r"^[^\n]+\.$") as error:
-        download.fetch(target, EXPECTED, downloader, login, stall_seconds=3)
-    assert list(target.parent.iterdir()) == []
+        download.fetch(tmp_path / "data/scans", EXPECTED, downloader, LOGINS[downloader], stall_seconds=3)
+    assert list((tmp_path / "data").iterdir()) == []
     assert PAIR["KAGGLE_KEY"] not in str(error.value) and str(tmp_path) not in str(error.value)
+
+
+@both
+def test_after_a_fault_the_next_run_succeeds(kaggle, tmp_path, downloader):
+    target, login = tmp_path / "data/scans", LOGINS[downloader]
+    kaggle.answer = lambda: (200, archive(SCANS), {"share": 0.5})
+    with pytest.raises(ConnectionError):
+        download.fetch(target, EXPECTED, downloader, login, stall_seconds=3)
     kaggle.answer = lambda: (200, archive(SCANS))
     download.fetch(target, EXPECTED, downloader, login)
     assert complete(target)

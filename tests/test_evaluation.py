@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 
-from braintumor import dataset, evaluation, generators, splits, training
+from braintumor import config, dataset, evaluation, generators, splits, training
 from braintumor import metrics as ours
 
 import keras
@@ -157,7 +157,9 @@ def test_the_calibration_error_is_the_textbook_sum_over_bins(confidence, seed):
     assert calibration_error(truth, confidence) == pytest.approx(sum(gaps))
 
 
-def test_intervals_of_probability_scores_count_a_scan_as_often_as_its_group_is_drawn():
+def test_intervals_of_probability_scores_count_a_scan_as_often_as_its_group_is_drawn(monkeypatch):
+    draw = ours.bootstrap
+    monkeypatch.setattr(ours, "bootstrap", lambda counts: draw(counts)[:200])  # scikit-learn's AUROC is slow
     truth, probabilities = at_random(60, seed=1)
     table = predictions_of(truth, probabilities, groups=numpy.arange(len(truth)) // 3)
     draws = ours.bootstrap(numpy.eye(table["group"].nunique()))[:, table["group"].factorize(sort=True)[0]]
@@ -394,27 +396,42 @@ def study(build_folder, few_phantoms, quick, monkeypatch):
     return quick(epochs=1, recipe="scratch")
 
 
-def test_a_run_is_trained_and_judged_on_everything_that_may_judge(study, tiny, build_folder):
-    run = evaluation.train_and_judge(study, tiny)
-    assert run["predictions"]["subset"].value_counts().to_dict() == {"test": 16, "validation": 4}
-    assert len(run["history"]) == 1 and run["facts"]["model"] == tiny
-    assert (build_folder / "models" / run["facts"]["checkpoints"] / "best.keras").exists()
+@pytest.fixture(scope="module")
+def trained_once(few_phantoms, quick, tiny, tmp_path_factory):
+    """The folder that a run with the settings of ``study`` has written everything into."""
+    folder = tmp_path_factory.mktemp("trained_once") / "build"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
+        for module in (config, training):
+            patch.setattr(module, "BUILD_DIR", folder)
+        evaluation.train_and_judge(quick(epochs=1, recipe="scratch"), tiny)
+    return folder
 
 
-def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(study, tiny, build_folder, monkeypatch):
-    first = evaluation.train_and_judge(study, tiny)
+@pytest.fixture
+def judged(study, tiny, trained_once, build_folder):
+    """That run, in a folder of its own that a test may change."""
+    shutil.copytree(trained_once, build_folder)
+    return evaluation.read_run(study.results_dir / training.run_name(study, tiny))
+
+
+def test_a_run_is_trained_and_judged_on_everything_that_may_judge(judged, tiny, build_folder):
+    assert judged["predictions"]["subset"].value_counts().to_dict() == {"test": 16, "validation": 4}
+    assert len(judged["history"]) == 1 and judged["facts"]["model"] == tiny
+    assert (build_folder / "models" / judged["facts"]["checkpoints"] / "best.keras").exists()
+
+
+def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(judged, study, tiny, build_folder, monkeypatch):
     shutil.rmtree(build_folder / "models")
     monkeypatch.setattr(evaluation, "load_study", None)
     again = evaluation.train_and_judge(study, tiny)
-    pandas.testing.assert_frame_equal(first["predictions"], again["predictions"])
+    pandas.testing.assert_frame_equal(judged["predictions"], again["predictions"])
 
 
 @pytest.mark.parametrize("change", [dict(epochs=2), dict(batch_size=4), dict(max_scans=40)])
-def test_results_with_other_settings_are_not_taken_for_those_asked_for(study, tiny, change):
-    evaluation.train_and_judge(study, tiny)
-    with pytest.raises(
-        ValueError, match=rf"holds results with {{'{next(iter(change))}': .*}}: remove it to train with"
-    ):
+def test_results_with_other_settings_are_not_taken_for_those_asked_for(judged, study, tiny, change):
+    (setting,) = change
+    with pytest.raises(ValueError, match=rf"holds results with {{'{setting}': .*}}: remove it to train with"):
         evaluation.train_and_judge(dataclasses.replace(study, **change), tiny)
 
 
@@ -425,28 +442,26 @@ def test_a_class_may_have_the_name_of_nothing(tmp_path):
     pandas.testing.assert_frame_equal(again, table)
 
 
-def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_stay(study, tiny, build_folder):
-    first = evaluation.train_and_judge(study, tiny)
-    written = {file: file.read_bytes() for file in first["folder"].iterdir()}
+def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_stay(judged, study, tiny, build_folder):
+    written = {file: file.read_bytes() for file in judged["folder"].iterdir()}
     shutil.rmtree(build_folder / "models")
     root, table, _ = splits.load_study(study)
     network = evaluation.trained_network(study, tiny, table)
     again = evaluation.predict(network, table, evaluation.JUDGES, root, study)
-    numpy.testing.assert_allclose(again.filter(regex="^p_"), first["predictions"].filter(regex="^p_"), atol=1e-5)
-    assert {file: file.read_bytes() for file in first["folder"].iterdir()} == written
+    numpy.testing.assert_allclose(again.filter(regex="^p_"), judged["predictions"].filter(regex="^p_"), atol=1e-5)
+    assert {file: file.read_bytes() for file in judged["folder"].iterdir()} == written
 
 
-def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(study, tiny, monkeypatch):
-    first = evaluation.train_and_judge(study, tiny)
-    validation = first["predictions"].query("subset == 'validation'")
-    evaluation.write_table(validation, first["folder"] / "predictions.csv")
+def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(judged, study, tiny, monkeypatch):
+    validation = judged["predictions"].query("subset == 'validation'")
+    evaluation.write_table(validation, judged["folder"] / "predictions.csv")
     monkeypatch.setattr(keras.Model, "fit", None)
     again = evaluation.train_and_judge(study, tiny)
-    pandas.testing.assert_frame_equal(first["predictions"], again["predictions"])
+    pandas.testing.assert_frame_equal(judged["predictions"], again["predictions"])
 
 
-def test_a_run_whose_files_are_not_all_there_is_made_again(study, tiny):
-    folder = evaluation.train_and_judge(study, tiny)["folder"]
+def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
+    folder = judged["folder"]
     (folder / "settings.json").unlink()
     (folder / "predictions.csv").unlink()
     assert len(evaluation.train_and_judge(study, tiny)["predictions"]) == 20

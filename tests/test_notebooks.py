@@ -23,9 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
+QUICKER = dict(image_size=32, head_epochs=1, epochs=2)  # than the sample preset: what is learned is not tested here
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """The repository without results, and a small phantom data set, in an empty place."""
+    """The repository without results, a sample preset of seconds, and few phantoms, in an empty place."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("src", "notebooks", "tools"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
@@ -33,12 +36,13 @@ def copy(tmp_path_factory):
     for name in ("pyproject.toml", "data/image_groups.csv", "data/original_history.csv"):
         shutil.copy(ROOT / name, folder / name)
     phantoms.write_phantoms(folder / "phantoms", scans=96, seed=0, size=96)
+    with (folder / "src/braintumor/config.py").open("a") as settings:
+        settings.write(f"\nPRESETS['sample'] |= {QUICKER}\n")
     return folder
 
 
-LONG = ["04b_seeds", "04c_folds", "05c_protocols", "05d_generalise", "05e_where_it_looks", "05f_errors"]  # they train
-LONG += ["05g_known_truth", "05h_longer", "06_why_resnet50_collapsed", "07_classify_a_scan"]  # several, or read 04b's
-SHORT = [notebook.stem for notebook in NOTEBOOKS if notebook.stem not in LONG]
+MAIN = ["01_download", "02_explore", "03_train_vgg16", "04_train_resnet50", "05_compare"]  # what `make run` runs
+OTHER = [notebook.stem for notebook in NOTEBOOKS if notebook.stem not in MAIN]
 
 
 def run_sample(folder, notebooks, **environment):
@@ -48,11 +52,11 @@ def run_sample(folder, notebooks, **environment):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("notebooks", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)], ids=["short", "long"])
+@pytest.mark.parametrize("notebooks", [MAIN, pytest.param(OTHER, marks=pytest.mark.slow)], ids=["main", "other"])
 def test_notebooks_run_on_the_sample_preset_and_leave_results_only_in_build(copy, notebooks):
     done = run_sample(copy, notebooks, BRAINTUMOR_DATA=str(copy / "phantoms"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all(f"{notebook:20s} done" in done.stdout for notebook in notebooks)
+    assert all(re.search(rf"^{notebook} +done in \d+ s$", done.stdout, re.M) for notebook in notebooks)
     assert str(copy) not in done.stdout
     assert not (copy / "results").exists()
     for notebook in notebooks:
@@ -63,20 +67,27 @@ def test_notebooks_run_on_the_sample_preset_and_leave_results_only_in_build(copy
             output for cell in executed.cells for output in cell.get("outputs", []) if "image/png" in str(output)
         ]
         assert figures or notebook == "01_download"
-    if notebooks == LONG:
+    if notebooks == OTHER:
         return
-    assert "make results" in done.stdout
+    first, *_, last = done.stdout.splitlines()
+    assert re.fullmatch(r"These notebooks take about \d+ minutes? on this machine\.", first)
+    assert re.fullmatch(r"On all scans, `make results`, 03 and 04 alone take about \d+ minutes .*", last)
     rows = pandas.read_csv(copy / "build" / "results" / "metrics.csv")
     assert set(zip(rows["model"], rows["subset"])) == {
         (model, subset) for model in ("vgg16", "resnet50") for subset in ("validation", "test")
     }
 
 
-def test_a_failing_notebook_says_why_in_one_sentence_and_writes_nothing(copy, tmp_path):
-    done = run_sample(copy, SHORT, BRAINTUMOR_DATA=str(tmp_path / "nowhere"))
+def test_a_failing_notebook_says_why_in_one_sentence_and_writes_nothing(copy):
+    cell = nbformat.v4.new_code_cell("from braintumor import dataset\ndataset.locate_data()")
+    failing = copy / "notebooks" / "00_fails.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), failing)
+    done = run_sample(copy, ["00_fails", "01_download"], BRAINTUMOR_DATA=str(copy / "nowhere"))
+    failing.unlink()
     assert done.returncode == 1
-    assert re.search(r"01_download +stopped: BRAINTUMOR_DATA is no folder; .*\.\n$", done.stderr)
-    assert not list(tmp_path.iterdir())
+    assert re.fullmatch(r"00_fails +stopped: BRAINTUMOR_DATA is no folder; .*\.\n", done.stderr)
+    assert not list(copy.glob("build/run/00_fails.*ml*")) + list(copy.glob("build/run/00_fails.ipynb"))
+    assert "01_download" not in done.stdout  # the notebooks behind it are not tried
 
 
 def code_cells(notebook):

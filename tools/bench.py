@@ -335,11 +335,11 @@ def growth(count, patients=1000):
     return lambda: {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "seconds": seconds}
 
 
-def many_phantoms(root, count, patients):
-    """Copies of 400 phantoms that differ in their last bytes, which JPEG readers ignore; gives their table."""
+def many_phantoms(root, count, patients, drawn=400):
+    """Copies of ``drawn`` phantoms that differ in their last bytes, which JPEG readers ignore; gives their table."""
     import phantoms
 
-    table = phantoms.write_phantoms(root / "few", scans=400, seed=0)
+    table = phantoms.write_phantoms(root / "few", scans=drawn, seed=0)
     rows = table.iloc[numpy.arange(count) % len(table)].reset_index(drop=True)
     turns = rows.index // len(table) % (patients // table["group"].nunique())
     rows["group"] += "-" + turns.astype(str)

@@ -1,143 +1,272 @@
-"""Execute the notebooks top to bottom, in order, and render them as pages: what `make run` and `make results` call."""
+"""Execute the notebooks top to bottom and render them as pages.
+
+`make run` and `make results` call this. A notebook that fails stops the run with its own
+error in one line, and leaves what was there before.
+"""
 
 import argparse
-import json
 import os
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import groupby
 from pathlib import Path
 
-from braintumor import config, splits
+from braintumor import config
 
+import forecast
 import nbformat
-import pandas
+import pandas as pd
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ROOT / "build" / "run"
 WORKERS = 2  # networks as small as those of a quick run keep one core busy each
-SIDE_BY_SIDE = (  # in a quick run: these read no result of each other
-    ("02_explore", "02b_audit", "03_train_vgg16", "04_train_resnet50"),
+
+# In a quick run, the notebooks of one row read no results of each other, and run side
+# by side. The one that takes longest comes first.
+SIDE_BY_SIDE = (
+    ("04_train_resnet50", "03_train_vgg16", "02_explore", "02b_audit"),
     ("05b_certainty", "05c_protocols", "05d_generalise", "06_why_resnet50_collapsed"),
 )
 
 
-class LiveClient(NotebookClient):
-    """Shows the training's progress lines while they come, each after its notebook's name."""
+class StatusLines:
+    """A line for each notebook: on a terminal rewritten in place, elsewhere added.
+
+    Args:
+        names: The notebooks, in the order in which they are shown.
+        live: Whether lines can be rewritten; None: if the standard output is a terminal.
+    """
+
+    def __init__(self, names: list[str], live: bool | None = None):
+        self.live = sys.stdout.isatty() if live is None else live
+        self.lock = threading.Lock()
+        self.bars = {}
+        if self.live:
+            for position, name in enumerate(names):
+                bar = tqdm(bar_format="{desc}", position=position, file=sys.stdout, ncols=0)
+                self.bars[name] = bar
+                self.show(name, "waits")
+
+    def show(self, name: str, text: str, passing: bool = False) -> None:
+        """Say what a notebook does now.
+
+        Args:
+            name: The notebook.
+            text: What it does.
+            passing: Whether it is worth a line of its own only where lines are rewritten.
+        """
+        line = f"{name:25s} {text}"
+        if self.live:
+            columns = os.get_terminal_size(sys.stdout.fileno()).columns
+            self.bars[name].set_description_str(line[: columns - 1])
+        elif not passing:
+            with self.lock:
+                print(line, flush=True)
+
+    def close(self) -> None:
+        """Leave the lines as they are, and the cursor below them."""
+        for bar in self.bars.values():
+            bar.close()
+
+
+class WatchedNotebook(NotebookClient):
+    """A notebook that tells where it is: the cell, and while it trains, the epoch."""
+
+    def __init__(self, notebook, name: str, lines: StatusLines, **options):
+        super().__init__(notebook, **options)
+        self.name = name
+        self.lines = lines
+        self.on_cell_start = self.tell_cell
+
+    def tell_cell(self, cell, cell_index: int) -> None:
+        """Called by nbclient before each cell."""
+        where = f"cell {cell_index + 1} of {len(self.nb.cells)}"
+        self.lines.show(self.name, where, passing=True)
 
     def output(self, outs, msg, display_id, cell_index):
-        if msg["msg_type"] == "stream" and msg["content"]["text"].startswith("epoch"):
+        """Called by nbclient for each message of the kernel."""
+        if msg["msg_type"] == "stream":
             for line in msg["content"]["text"].splitlines():
-                print(f"{self.resources['name']:20s} {line}", flush=True)
+                if line.startswith("epoch"):
+                    self.lines.show(self.name, line)
+                elif line.startswith("features"):
+                    self.lines.show(self.name, line, passing=True)
         return super().output(outs, msg, display_id, cell_index)
 
 
-def execute(source: Path, folder: Path, pages: Path, environment: dict) -> None:
-    """Run one notebook and write it and its page; a notebook that fails leaves what was there before.
+def execute(source: Path, folder: Path, environment: dict, lines: StatusLines) -> None:
+    """Run one notebook and write it and its page.
 
-    Raises CellExecutionError with the notebook's own error.
+    Args:
+        source: The notebook; it is not changed, unless ``folder`` is its own.
+        folder: Where the executed notebook is written.
+        environment: Variables that its kernel gets besides those of this process.
+        lines: Where it says how far it is.
+
+    Raises:
+        CellExecutionError: The notebook's own error; nothing is written then.
     """
     notebook = nbformat.read(source, as_version=4)
-    client = LiveClient(
+    client = WatchedNotebook(
         notebook,
+        source.stem,
+        lines,
         timeout=None,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
         extra_arguments=["--IPKernelApp.capture_fd_output=False"],
-        resources={"name": source.stem, "metadata": {"path": str(source.parent)}},
+        resources={"metadata": {"path": str(source.parent)}},
     )
-    pages.mkdir(parents=True, exist_ok=True)
-    with open(pages / f"{source.stem}.log", "w") as log:  # what libraries write past the notebook
+    PAGES.mkdir(parents=True, exist_ok=True)
+    # what libraries write past the notebook
+    with open(PAGES / f"{source.stem}.log", "w", encoding="utf-8") as log:
         client.execute(stderr=log, env=os.environ | environment)
     notebook.metadata.pop("widgets", None)
     write(folder / source.name, nbformat.writes(notebook) + "\n")
     page, _ = HTMLExporter().from_notebook_node(notebook)
-    write(pages / f"{source.stem}.html", page)
+    write(PAGES / f"{source.stem}.html", page)
 
 
 def write(file: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f"writing-{file.name}")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, file)
+
+
+def attempt(source: Path, folder: Path, environment: dict, lines: StatusLines) -> str:
+    """``execute``, with a line at the start and at the end.
+
+    Returns:
+        An empty text, or in one line what stopped the notebook.
+    """
+    name = source.stem
+    lines.show(name, "running ...")
+    started = time.perf_counter()
+    try:
+        execute(source, folder, environment, lines)
+    except CellExecutionError as error:
+        problem = str(error.evalue)
+    except DeadKernelError:
+        problem = "its kernel died, most likely for want of memory"
+    else:
+        seconds = time.perf_counter() - started
+        lines.show(name, f"done in {seconds:.0f} s")
+        return ""
+    lines.show(name, "stopped", passing=True)
+    return f"{name:25s} stopped: {problem}"
+
+
+def groups(sources: list[Path], quick: bool) -> list[list[Path]]:
+    """The notebooks in the order in which they run, those that can run at once together.
+
+    Args:
+        sources: The notebooks.
+        quick: Whether notebooks share the processor; else one runs at a time.
+    """
+    found = []
+    for source in sorted(sources):
+        if quick and found and beside(found[-1][0], source):
+            found[-1].append(source)
+        else:
+            found.append([source])
+    return [sorted(group, key=place_in_group) for group in found]
+
+
+def beside(one: Path, other: Path) -> bool:
+    """Whether two notebooks may run at the same time."""
+    return any(one.stem in row and other.stem in row for row in SIDE_BY_SIDE)
+
+
+def place_in_group(source: Path) -> int:
+    """The place of a notebook in its row of ``SIDE_BY_SIDE``; 0 where it stands in none."""
+    for row in SIDE_BY_SIDE:
+        if source.stem in row:
+            return row.index(source.stem)
+    return 0
+
+
+def kernel_environment(preset: str, notebooks: int) -> dict[str, str]:
+    """What the kernels of so many notebooks at once are told.
+
+    Args:
+        preset: The preset of ``config.PRESETS`` that all of them use.
+        notebooks: How many run side by side; several share the cores.
+    """
+    variables = {"BRAINTUMOR_PRESET": preset, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if notebooks > 1:
+        threads = str(max(1, os.cpu_count() // WORKERS))
+        variables["TF_NUM_INTRAOP_THREADS"] = threads
+        variables["OMP_NUM_THREADS"] = threads
+        # several processes on one GPU: none may take all of its memory
+        variables["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+        variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    return variables
+
+
+def run_group(group: list[Path], folder: Path, preset: str, lines: StatusLines) -> list[str]:
+    """Run notebooks side by side; returns what stopped those that did not end well."""
+    environment = kernel_environment(preset, len(group))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        runs = [pool.submit(attempt, source, folder, environment, lines) for source in group]
+    problems = [run.result() for run in runs]
+    return [problem for problem in problems if problem]
 
 
 def result_table(results: Path) -> str:
     """The main columns of metrics.csv, as text."""
-    metrics = pandas.read_csv(results / "metrics.csv")
-    columns = ["model", "recipe", "weights", "image_size", "subset", "n", "accuracy", "macro_f1"]
+    metrics = pd.read_csv(results / "metrics.csv")
+    columns = [*("model", "recipe", "weights", "image_size"), *("subset", "n", "accuracy", "macro_f1")]
     return metrics[columns].to_string(index=False, float_format="{:.3f}".format)
 
 
-def whole_study_minutes(results: Path) -> float:
-    """How long the trainings of 03 and 04 take here, by the quick run's seconds an epoch, scan, pixel and core."""
-    whole = config.Settings(preset="cpu-scratch", seed=0, **config.PRESETS["cpu-scratch"])
-    table = splits.assign_subsets(pandas.read_csv(config.DATA_DIR / "image_groups.csv"), whole.protocol, whole.seed)
-    scans, seconds = (table["subset"] == "train").sum(), 0.0
-    for folder in results.glob("*/history.csv"):
-        facts = json.loads(folder.with_name("settings.json").read_text())
-        if facts["seed"] or facts["epochs"] != config.PRESETS["sample"]["epochs"]:  # of another notebook
-            continue
-        share = scans / facts["subsets"]["train"] * (whole.image_size / facts["image_size"]) ** 2
-        seconds += pandas.read_csv(folder)["seconds"].median() * share * whole.epochs
-    return seconds / 60 / min(WORKERS, os.cpu_count())  # two networks shared the cores
-
-
-def attempt(source: Path, into: Path, pages: Path, kernels: dict) -> str:
-    """Execute a notebook with a line before and after; returns an empty text, or what stopped it."""
-    print(f"{source.stem:20s} running ...", flush=True)
-    started = time.perf_counter()
-    try:
-        execute(source, into, pages, kernels)
-    except CellExecutionError as error:
-        return f"{source.stem:20s} stopped: {error.evalue}"
-    except DeadKernelError:
-        return f"{source.stem:20s} stopped: its kernel died, most likely for want of memory"
-    print(f"{source.stem:20s} done in {time.perf_counter() - started:.0f} s", flush=True)
-    return ""
-
-
-def groups(sources: list[Path], quick: bool) -> list[list[Path]]:
-    """The notebooks in order, those that can run side by side together."""
-    together = {name: group for group in SIDE_BY_SIDE for name in group} if quick else {}
-    return [list(group) for _, group in groupby(sources, lambda source: together.get(source.stem, source.stem))]
-
-
-def environment(preset: str, notebooks: int) -> dict:
-    """What the kernels of so many notebooks at once are told."""
-    kernels = {"BRAINTUMOR_PRESET": preset, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if notebooks == 1:
-        return kernels
-    kernels |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"), str(max(1, os.cpu_count() // WORKERS)))
-    return kernels | {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+def find(patterns: list[str]) -> list[Path]:
+    """The notebooks whose names, without ending, match one of the patterns; sorted."""
+    folder = ROOT / "notebooks"
+    return sorted({file for name in patterns for file in folder.glob(f"{name}.ipynb")})
 
 
 def main() -> None:
+    """Run what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", required=True)
     parser.add_argument("--into", required=True, type=Path, help="folder for the executed notebooks")
-    parser.add_argument("--notebooks", nargs="+", default=["[0-9]*"], help="which ones, as patterns of their names")
+    parser.add_argument(
+        "--notebooks",
+        nargs="+",
+        default=["[0-9]*"],
+        help="which ones, as patterns of their names; studies/* for the side studies",
+    )
     arguments = parser.parse_args()
-    quick, into, pages = arguments.preset == "sample", ROOT / arguments.into, ROOT / "build" / "run"
-    sources = sorted(file for name in arguments.notebooks for file in (ROOT / "notebooks").glob(f"{name}.ipynb"))
-    for group in groups(sources, quick):
-        with ThreadPoolExecutor(WORKERS) as pool:
-            kernels = environment(arguments.preset, len(group))
-            problems = list(pool.map(partial(attempt, into=into, pages=pages, kernels=kernels), group))
-        if any(problems):
-            sys.exit("\n".join(filter(None, problems)))
+    quick = arguments.preset == "sample"
+    sources = find(arguments.notebooks)
     results = config.settings_from(arguments.preset, seed=0).results_dir
+
+    if quick:
+        print(forecast.quick_run_sentence([source.stem for source in sources]))
+    lines = StatusLines([source.stem for source in sources])
+    for group in groups(sources, quick):
+        problems = run_group(group, ROOT / arguments.into, arguments.preset, lines)
+        if problems:
+            lines.close()
+            sys.exit("\n".join(problems))
+    lines.close()
+
     if (results / "metrics.csv").exists():
         print(f"\n{result_table(results)}")
-    print(f"\nRendered pages: {pages.relative_to(ROOT)}/{sources[-1].stem}.html and its neighbours")
-    if quick and (minutes := whole_study_minutes(results)):
-        print(f"On all scans, `make results`, 03 and 04 alone take about {minutes:.0f} minutes on this machine")
+    first_page = PAGES.relative_to(ROOT) / f"{sources[-1].stem}.html"
+    print(f"\nRendered pages: {first_page} and its neighbors")
+    if quick:
+        sentence = forecast.whole_study_sentence(results)
+        if sentence:
+            print(sentence)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,136 @@
+"""How long will it take on this machine? Said before a quick run, and after it of all scans.
+
+The constants below were measured on two cores in three states: with AVX2 and float32,
+with AVX-512 and float32, and with AVX-512 and bfloat16.
+"""
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+from braintumor import config, splits
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+# Seconds of one core that a notebook takes besides its training on the machine that was
+# measured, which ran ``_python_seconds`` in PYTHON_SECONDS: imports, graphs, figures.
+NOTEBOOK_SECONDS = {
+    "01_download": 6.0,
+    "02_explore": 10.0,
+    "03_train_vgg16": 16.0,
+    "04_train_resnet50": 34.0,
+    "05_compare": 16.0,
+}
+PYTHON_SECONDS = 0.25
+# Floating-point operations of the sample's trainings, as matrix products of the same
+# duration (TFLOP): small feature maps and updates of the weights included.
+TRAINING_TFLOP = {"03_train_vgg16": 13.0, "04_train_resnet50": 8.0}
+BFLOAT16_GAIN = 1.8  # how much faster the trainings are with it than with float32
+
+# How much less a scan costs at 128 px than its number of pixels foretells from the
+# sample's size: small feature maps are computed less efficiently, and the update of the
+# weights, which takes the same time for any size, weighs more.
+EFFICIENCY = {"vgg16": 0.83, "resnet50": 0.43}
+
+
+def quick_run_sentence(notebooks: list[str]) -> str:
+    """What is said before a quick run, after a measurement of a second.
+
+    Args:
+        notebooks: Names of the notebooks that will run.
+
+    Returns:
+        A sentence with whole minutes, at least one.
+    """
+    slower = _python_seconds() / PYTHON_SECONDS
+    tflop_per_second = _matrix_product_tflops()
+    if _has_bfloat16():
+        tflop_per_second *= BFLOAT16_GAIN
+    seconds = {}
+    for name in notebooks:
+        training_seconds = TRAINING_TFLOP.get(name, 0.0) / tflop_per_second
+        seconds[name] = NOTEBOOK_SECONDS.get(name, 15.0) * slower + training_seconds
+    # two notebooks at a time, but for the first and the last, which run alone
+    side_by_side = sum(seconds.values()) / 2
+    longest = max(seconds.values(), default=0.0)
+    alone = seconds.get("01_download", 0.0) + seconds.get("05_compare", 0.0)
+    whole = alone + max(side_by_side - alone / 2, longest)
+    minutes = max(1, round(whole / 60))
+    unit = "minute" if minutes == 1 else "minutes"
+    return f"These notebooks take about {minutes} {unit} on this machine."
+
+
+def _python_seconds() -> float:
+    """Time for a fixed piece of interpreted work, the best of three."""
+    source = "\n".join(f"def f{i}(a, b=1):\n    return [a + b, {i}]" for i in range(800))
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        compile(source, "measured", "exec")
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _matrix_product_tflops() -> float:
+    """TFLOP/s of one core for a matrix product in float32, the best of three."""
+    size = 1024
+    matrix = np.random.default_rng(0).random((size, size), dtype=np.float32)
+    times = []
+    with threadpool_limits(1):
+        for _ in range(4):
+            started = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - started)
+    return 2 * size**3 / min(times) / 1e12
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16, without importing Keras to know."""
+    processor = Path("/proc/cpuinfo")
+    if not processor.exists():
+        return False
+    return bool(re.search("avx512_bf16|amx_bf16", processor.read_text()))
+
+
+def whole_study_minutes(results: Path) -> float:
+    """How long the trainings of notebooks 03 and 04 take on all scans (`cpu-scratch`).
+
+    Each network's time is that of the quick run, scaled by scans, pixels and epochs.
+
+    Args:
+        results: The results folder of a quick run on this machine.
+
+    Returns:
+        Minutes; 0 where the folder holds no quick run of a known network.
+    """
+    whole = config.PRESETS["cpu-scratch"]
+    groups = pd.read_csv(config.DATA_DIR / "image_groups.csv")
+    table = splits.assign_subsets(groups, whole["protocol"], seed=0)
+    training_scans = (table["subset"] == "train").sum()
+    cores = min(2, os.cpu_count())  # the two networks of the quick run shared them
+
+    minutes = 0.0
+    for file in results.glob("*/settings.json"):
+        run = json.loads(file.read_text(encoding="utf-8"))
+        of_another_notebook = run["seed"] != 0 or run["model"] not in EFFICIENCY
+        if of_another_notebook or run["epochs"] != config.PRESETS["sample"]["epochs"]:
+            continue
+        history = pd.read_csv(file.with_name("history.csv"))
+        times_scans = training_scans / run["subsets"]["train"]
+        times_pixels = (whole["image_size"] / run["image_size"]) ** 2
+        epoch_seconds = history["seconds"].median() * times_scans * times_pixels
+        epoch_seconds *= EFFICIENCY[run["model"]] / cores
+        minutes += epoch_seconds * whole["epochs"] / 60
+    return minutes
+
+
+def whole_study_sentence(results: Path) -> str:
+    """What is said after a quick run; empty where nothing was trained in it."""
+    minutes = whole_study_minutes(results)
+    if not minutes:
+        return ""
+    return f"On all scans, `make results`, 03 and 04 alone take about {minutes:.0f} minutes on this machine"
