@@ -42,6 +42,82 @@ def test_slices_of_one_patient_make_intervals_wider_than_a_bootstrap_over_scans(
     assert 2 < (honest["high"] - honest["low"]) / (naive["high"] - naive["low"]) < 4  # about the root of 8
 
 
+# --- missed tumors and false alarms ---
+
+CLASSES = ["glioma", "no_tumor", "pituitary"]
+BY_HAND = [  # patient, true label, predicted
+    ("patient-1", "glioma", "glioma"),
+    ("patient-1", "glioma", "no_tumor"),
+    ("patient-2", "glioma", "pituitary"),
+    ("patient-2", "pituitary", "pituitary"),
+    ("cluster-1", "no_tumor", "no_tumor"),
+    ("cluster-2", "no_tumor", "glioma"),
+    ("cluster-3", "no_tumor", "no_tumor"),
+]
+
+
+def answered(rows, classes=CLASSES):
+    """Predictions as (group, true label, predicted)."""
+    table = pandas.DataFrame(rows, columns=["group", "label", "predicted"])
+    return table.assign(path=table.index.map(str), **{f"p_{label}": 1 / len(classes) for label in classes})
+
+
+def test_missed_tumors_and_false_alarms_by_hand():
+    """One of four tumors is called no tumor; a glioma that is taken for another tumor is found."""
+    row = metrics.detection(answered(BY_HAND))
+    assert (row["tumors"], row["missed_tumors"], row["missed_tumor_rate"]) == (4, 1, 1 / 4)
+    assert (row["healthy"], row["false_alarms"], row["false_alarm_rate"]) == (3, 1, 1 / 3)
+    assert list(row) == metrics.DETECTION
+
+
+def many_patients(scans_a_patient):
+    """60 patients, each with scans that are all right or all wrong: every third has a missed tumor or a false alarm."""
+    rows = []
+    for patient in range(60):
+        label, wrong = ("glioma", "no_tumor") if patient % 2 else ("no_tumor", "glioma")
+        rows += [(f"patient-{patient}", label, label if patient % 3 else wrong)] * scans_a_patient
+    return answered(rows)
+
+
+@pytest.mark.parametrize("event", ["missed_tumor_rate", "false_alarm_rate"])
+def test_the_interval_of_a_rate_holds_it_and_is_that_of_the_patients_not_of_their_scans(event):
+    once, often = (metrics.detection(many_patients(scans)) for scans in (1, 8))
+    alone = metrics.detection(many_patients(8).assign(group=lambda table: table["path"]))
+    assert 0 <= once[f"{event}_low"] < once[event] < once[f"{event}_high"] <= 1
+    width = [row[f"{event}_high"] - row[f"{event}_low"] for row in (once, often, alone)]
+    assert once[event] == often[event] == alone[event]
+    assert width[0] == pytest.approx(width[1]) and width[1] > 2 * width[2]
+
+
+def test_rates_and_intervals_are_those_of_a_count_patient_by_patient():
+    drawn = predictions(200, 5, skill=0.6, scans_a_group=4)
+    names = dict(zip(LABELS, CLASSES))
+    rows = zip(drawn["group"], drawn["label"].map(names), drawn["predicted"].map(names))
+    table = answered(list(rows))
+    draws = metrics.bootstrap(numpy.eye(table["group"].nunique()))
+    patients = sorted(table["group"].unique())
+    missed, tumors = [], []
+    for patient in patients:
+        of_patient = table[(table["group"] == patient) & (table["label"] != "no_tumor")]
+        tumors.append(len(of_patient))
+        missed.append((of_patient["predicted"] == "no_tumor").sum())
+    rates = (draws @ missed) / (draws @ tumors)
+    row = metrics.detection(table)
+    assert row["missed_tumor_rate"] == pytest.approx(sum(missed) / sum(tumors))
+    bounds = [row["missed_tumor_rate_low"], row["missed_tumor_rate_high"]]
+    assert bounds == pytest.approx(numpy.percentile(rates, [2.5, 97.5]))
+
+
+def test_without_scans_of_a_kind_its_rate_is_undefined():
+    row = metrics.detection(answered([rows for rows in BY_HAND if rows[1] != "no_tumor"]))
+    assert row["healthy"] == row["false_alarms"] == 0 and numpy.isnan(row["false_alarm_rate"])
+    assert row["missed_tumor_rate"] == 1 / 4
+
+
+def test_a_data_set_without_the_class_no_tumor_has_neither_missed_tumors_nor_false_alarms():
+    assert pandas.Series(metrics.detection(predictions(20, 0))).isna().all()
+
+
 # --- two models on the same scans ---
 
 

@@ -6,18 +6,88 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from sklearn.metrics import log_loss
 
+from .splits import KNOWN_PATIENTS
+
+NO_TUMOR = "no_tumor"  # what a missed tumor is called, and what a false alarm is
+MISSED = ["tumors", "missed_tumors", "missed_tumor_rate", "missed_tumor_rate_low", "missed_tumor_rate_high"]
+FALSE_ALARMS = ["healthy", "false_alarms", "false_alarm_rate", "false_alarm_rate_low", "false_alarm_rate_high"]
+DETECTION = MISSED + FALSE_ALARMS  # columns of metrics.csv; ``healthy`` counts scans without a tumor
+SETTING = ["model", "recipe", "protocol", "weights", "image_size"]  # the same in runs that differ by their seed alone
+
 
 def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict:
-    """One row of metrics.csv. Intervals are 95 %, from a bootstrap over groups; AUROC is NaN where undefined."""
+    """One row of metrics.csv.
+
+    Args:
+        facts: What the run rests on, as in its settings.json.
+        predictions: The predictions of the run, for any subsets.
+        subset: The subset to evaluate.
+
+    Returns:
+        The run, the scans that the row rests on, and the scores, by column. Intervals are 95 %, from a bootstrap over
+        groups; AUROC is NaN where undefined.
+
+    Raises:
+        ValueError: No scan of the subset was predicted.
+    """
     rows, labels = predictions[predictions["subset"] == subset], _labels(predictions)
     if rows.empty:
         raise ValueError(f"No scan of the subset '{subset}' was predicted by {facts['model']}.")
     scores, of_probabilities = with_intervals(rows), probability_scores(rows)["value"]
-    row = {key: facts[key] for key in ("model", "recipe", "protocol", "weights", "image_size", "seed")}
-    row |= {"subset": subset, "n": len(rows), "groups": rows["group"].nunique()}
+    groups = pandas.Series(rows["group"].unique())
+    row = {key: facts[key] for key in [*SETTING, "seed"]}
+    row |= {"subset": subset, "n": len(rows), "groups": len(groups)}
+    row |= {"known_patients": int(groups.str.startswith(KNOWN_PATIENTS).sum())}
     row |= with_bounds(scores, ["accuracy", "macro_f1"])
+    row |= detection(rows)
     row |= {"balanced_accuracy": scores.at["balanced_accuracy", "value"], **of_probabilities}
     return row | with_bounds(scores, [f"recall_{label}" for label in labels])
+
+
+def detection(predictions: pandas.DataFrame) -> dict:
+    """How many tumors were missed, and how many scans without a tumor gave a false alarm.
+
+    A missed tumor is called ``no_tumor``. A tumor that is taken for another kind of tumor is found.
+
+    Args:
+        predictions: Predictions of one subset.
+
+    Returns:
+        The columns ``DETECTION``: counts of scans, counts of errors, and rates with 95 % intervals from a bootstrap
+        over groups. A rate of no scans is NaN. In a data set without the class ``no_tumor``, every column is NaN.
+    """
+    labels = _labels(predictions)
+    if NO_TUMOR not in labels:
+        return dict.fromkeys(DETECTION, numpy.nan)
+    confusions = _confusions(predictions, "group")
+    scores = pandas.DataFrame(detection_scores(confusions, labels.index(NO_TUMOR)))
+    counts = {name: int(scores.at[0, name]) for name in ("tumors", "missed_tumors", "healthy", "false_alarms")}
+    rates = with_bounds(_summary(scores), ["missed_tumor_rate", "false_alarm_rate"])
+    values = counts | rates
+    return {name: values[name] for name in DETECTION}
+
+
+def detection_scores(confusion: numpy.ndarray, no_tumor: int) -> dict[str, numpy.ndarray]:
+    """Counts and rates of missed tumors and false alarms.
+
+    Args:
+        confusion: Counts of scans, of shape (..., true class, predicted class).
+        no_tumor: The position of the class without a tumor.
+
+    Returns:
+        Arrays of shape (...). A rate is NaN where there is no scan of its kind.
+    """
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    healthy = true[..., no_tumor]
+    correct = confusion[..., no_tumor, no_tumor]
+    tumors = true.sum(axis=-1) - healthy
+    missed_tumors = predicted[..., no_tumor] - correct
+    false_alarms = healthy - correct
+    scores = {"tumors": tumors, "missed_tumors": missed_tumors, "healthy": healthy, "false_alarms": false_alarms}
+    with numpy.errstate(invalid="ignore"):
+        scores["missed_tumor_rate"] = missed_tumors / tumors
+        scores["false_alarm_rate"] = false_alarms / healthy
+    return scores
 
 
 def with_bounds(scores: pandas.DataFrame, names: list[str]) -> dict:
@@ -111,11 +181,19 @@ def _labels(predictions):
 
 def _replicates(predictions, unit):
     """The scores of the predictions, and in the rows below of its replicates: the same draws for the same units."""
+    return pandas.DataFrame(scores_of(_confusions(predictions, unit), _labels(predictions)))
+
+
+def _confusions(predictions, unit):
+    """The confusion matrix of the predictions, and below it those of the replicates: (1 + replicates, true, predicted).
+
+    The same units are drawn for the same predictions, whatever the order of their rows.
+    """
     labels = _labels(predictions)
     cells = predictions["label"].map(labels.index) * len(labels) + predictions["predicted"].map(labels.index)
     counts = pandas.crosstab(predictions[unit], cells).reindex(columns=range(len(labels) ** 2), fill_value=0)
     counts = counts.to_numpy().reshape(-1, len(labels), len(labels))
-    return pandas.DataFrame(scores_of(numpy.concatenate([counts.sum(axis=0)[None], bootstrap(counts)]), labels))
+    return numpy.concatenate([counts.sum(axis=0)[None], bootstrap(counts)])
 
 
 def _summary(scores):
