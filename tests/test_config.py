@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from braintumor import config
+from braintumor import config, training
 
 import pytest
 
@@ -50,11 +50,16 @@ def test_settings_never_change_during_a_run():
         config.settings_from("sample", seed=0).seed = 1
 
 
-def test_only_the_study_that_readme_tells_of_can_overwrite_a_committed_result():
+def test_runs_at_128_px_share_a_folder_and_a_quick_run_overwrites_no_committed_result():
     folders = {name: config.settings_from(name, seed=0).results_dir for name in config.PRESETS}
-    assert folders.pop("cpu-scratch") == config.ROOT / "results"
     assert folders.pop("sample").is_relative_to(config.ROOT / "build")
-    assert folders == {name: config.ROOT / "results" / name for name in ("cpu", "full")}
+    results = config.ROOT / "results"
+    assert folders == {"cpu": results, "cpu-scratch": results, "full": results / "full"}
+
+
+def test_presets_that_share_a_folder_name_their_runs_differently():
+    cpu, scratch = (config.settings_from(name, seed=0) for name in ("cpu", "cpu-scratch"))
+    assert training.run_name(cpu, "vgg16") != training.run_name(scratch, "vgg16")
 
 
 def test_only_the_preset_from_scratch_needs_no_pretrained_weights():

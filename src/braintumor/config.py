@@ -54,9 +54,12 @@ class Settings:
 
     @property
     def results_dir(self) -> Path:
-        """Where result files go: only ``cpu-scratch``, which README tells of, can overwrite a committed result."""
-        folders = {"sample": BUILD_DIR / "results", "cpu-scratch": RESULTS_DIR}
-        return folders.get(self.preset, RESULTS_DIR / self.preset)
+        """Where result files go; ``cpu`` and ``cpu-scratch`` share a folder, as their runs have other recipes."""
+        if self.preset == "sample":
+            return BUILD_DIR / "results"
+        if self.preset == "full":
+            return RESULTS_DIR / "full"
+        return RESULTS_DIR
 
 
 _CPU = dict(protocol="patient", recipe="transfer", weights="imagenet", image_size=128, batch_size=32,
