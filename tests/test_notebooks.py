@@ -204,11 +204,12 @@ def test_the_training_notebooks_differ_in_one_constant():
     assert [cell.replace('MODEL = "vgg16"', 'MODEL = "resnet50"') for cell in ours] == theirs
 
 
-def test_the_metrics_are_those_of_every_run(tmp_path):
-    for folder in (ROOT / "results").glob("*-seed*"):
+@pytest.mark.parametrize("results", [ROOT / "results", ROOT / "results" / "full"], ids=lambda folder: folder.name)
+def test_the_metrics_are_those_of_every_run(results, tmp_path):
+    for folder in results.glob("*-seed*"):
         shutil.copytree(folder, tmp_path / folder.name)
     evaluation.write_all_metrics(tmp_path)
-    assert (tmp_path / "metrics.csv").read_text() == (ROOT / "results" / "metrics.csv").read_text()
+    assert (tmp_path / "metrics.csv").read_text() == (results / "metrics.csv").read_text()
 
 
 def answers(model, seed, subset):
