@@ -1,0 +1,85 @@
+"""The side studies: small, executed, without paths, and what they show follows from the committed results."""
+
+import getpass
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "notebooks" / "studies"
+STUDIES = sorted(FOLDER.glob("*.ipynb"))
+FROM_RESULTS = ["transfer_learning"]  # read committed results only, so that anybody can run them in seconds
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def texts(notebook):
+    """What each code cell shows, apart from figures."""
+    shown = []
+    for cell in code_cells(notebook):
+        words = [output.text for output in cell.outputs if output.output_type == "stream"]
+        for output in cell.outputs:
+            data = output.get("data", {})
+            words += [data[kind] for kind in ("text/plain", "text/html", "text/markdown") if kind in data]
+        shown.append(words)
+    return shown
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_was_executed_top_to_bottom_without_errors(path):
+    cells = code_cells(nbformat.read(path, as_version=4))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output.output_type for cell in cells for output in cell.outputs}
+    assert "error" not in kinds
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_is_small_and_holds_no_widget_path_or_user_name(path):
+    assert path.stat().st_size < 2_000_000
+    notebook = nbformat.read(path, as_version=4)
+    assert "widgets" not in notebook.metadata
+    words = re.sub(r'"image/png": "[^"]*"', "", json.dumps(notebook))
+    assert not re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\", words)
+    assert getpass.getuser() == "root" or getpass.getuser() not in words
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_opens_with_its_question_and_closes_with_its_answer(path):
+    notebook = nbformat.read(path, as_version=4)
+    opening = notebook.cells[0].source
+    assert opening.startswith("# ")
+    assert all(word in opening for word in ("colab-badge", "**Question.**", "**Reads**", "**Writes**", "**Takes**"))
+    (answer,) = texts(notebook)[-1][-1:]
+    assert answer.startswith("**Answer.**") and "nan" not in answer
+    assert re.search(r"\d", answer)
+    assert any(cell.source.startswith("**Limits.**") for cell in notebook.cells)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_code_cells_of_a_study_are_short_and_type_no_result(path):
+    for cell in code_cells(nbformat.read(path, as_version=4)):
+        assert len(cell.source.splitlines()) <= 15
+        assert not re.search(r"\d\s?%[^.]", re.sub(r"\{[^}]*\}|95 %", "", cell.source)), cell.source
+
+
+@pytest.mark.parametrize("name", FROM_RESULTS)
+def test_a_study_shows_what_the_committed_results_say(name, monkeypatch):
+    """Executed again, every table and every sentence is the committed one."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    committed = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    again = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    resources = {"metadata": {"path": str(FOLDER)}}
+    NotebookClient(again, timeout=300, kernel_name="python3", resources=resources).execute()
+    assert texts(again) == texts(committed)
+
+
+def test_every_study_is_listed_with_its_question_and_answer():
+    page = (FOLDER / "README.md").read_text()
+    listed = re.findall(r"\]\((\w+\.ipynb)\)", page)
+    assert sorted(listed) == [path.name for path in STUDIES]
