@@ -234,6 +234,6 @@ def test_every_score_and_interval_is_that_of_the_stored_predictions():
 
 
 def test_the_readme_tells_exactly_what_the_result_files_say():
-    section = update_readme.results_section(ROOT / "results", ROOT / "data" / "original_history.csv")
+    section = update_readme.results_section(ROOT / "results", ROOT / "data")
     readme = (ROOT / "README.md").read_text()
     assert update_readme.updated(readme, section) == readme

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from braintumor import config
-from braintumor.metrics import mean_interval
+from braintumor.metrics import compare, mean_interval
+from braintumor.splits import assign_subsets
 
 import bench
 import pandas
@@ -13,8 +14,21 @@ import scaling
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results: written by tools/update_readme.py -->", "<!-- end of results -->"
 MAIN = {key: config.PRESETS["cpu-scratch"][key] for key in ("recipe", "protocol", "weights", "image_size")}
-NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "validation": "validation", "test": "Testing folder"}
+NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "validation": "validation", "test": "test set",
+         "imagenet": "ImageNet", "random": "random"}  # fmt: skip
 FIRST_SEED = 0  # that of the notebooks 03 to 05d
+FULL_SIZE = config.PRESETS["full"]["image_size"]
+SEEDS = 3  # of each row of the README's table; a setting with fewer is not shown
+TABLE = [  # its rows: network, weights, pixels, recipe, preset
+    ("vgg16", "imagenet", FULL_SIZE, "transfer+head+looks", "full"),
+    ("vgg16", "imagenet", FULL_SIZE, "transfer", "full"),
+    ("vgg16", "imagenet", MAIN["image_size"], "transfer+head+looks", "cpu"),
+    ("vgg16", "imagenet", MAIN["image_size"], "transfer", "cpu"),
+    ("vgg16", "random", MAIN["image_size"], "scratch", "cpu-scratch"),
+    ("resnet50", "random", MAIN["image_size"], "scratch", "cpu-scratch"),
+]
+UNSEEN, TEST = "accuracy, unseen patients", "accuracy, test set"
+MISSED, ALARMS = "missed tumors of {tumors}", "false alarms of {healthy}"
 FEWEST_GROUPS = 10  # with fewer, a bootstrap over groups says nothing
 
 
@@ -28,26 +42,140 @@ def with_interval(row, score: str) -> str:
     return f"{percent(row[score])} ({100 * row[f'{score}_low']:.1f} to {100 * row[f'{score}_high']:.1f})"
 
 
-def results_section(results: Path, original: Path) -> str:
-    """Markdown: the result table, what it rests on, and the sentences that need its numbers."""
-    metrics = main_rows(results)
-    logged = pandas.read_csv(original).groupby("model")["val_accuracy"].last()
-    rows = []
-    for model, accuracy in logged.items():
-        row = {"model": f"{model}, original log", "judged on": "its validation, **leaky**", "n": "573"}
-        rows.append(row | {"accuracy": percent(accuracy)} | dict.fromkeys(("all seeds", "macro-F1", "AUROC"), "–"))
-    for _, row in metrics[metrics["seed"] == FIRST_SEED].iterrows():
-        alike = metrics[(metrics["model"] == row["model"]) & (metrics["subset"] == row["subset"])]["accuracy"]
-        cells = {"model": f"{NAMES[row['model']]}, ours", "judged on": NAMES[row["subset"]], "n": str(row["n"])}
-        cells |= {"accuracy": with_interval(row, "accuracy"), "all seeds": ", ".join(map(percent, alike))}
-        rows.append(cells | {"macro-F1": with_interval(row, "macro_f1"), "AUROC": f"{row['auroc']:.3f}"})
-    seeds = ", ".join(map(str, sorted(metrics["seed"].unique())))
-    explained = "In brackets 95 % intervals, from a bootstrap over patient groups. *All seeds*: the accuracy with seeds"
-    others = f"{seeds}, each with other validation patients; all other numbers are those of seed {FIRST_SEED}."
-    lines = [*markdown(rows), "", explained, others, ""]
-    lines += run_sentences(results)
-    lines += ["", "**Findings**", "", *findings(metrics, results)]
+def results_section(results: Path, data: Path) -> str:
+    """Markdown: the result table, what it rests on, and the findings.
+
+    Args:
+        results: The folder of results, with that of the runs at 224 px inside.
+        data: The folder of the reference study's log and the group table.
+
+    Returns:
+        The text between the marks of the README.
+    """
+    metrics = all_metrics(results)
+    rows = [*setting_rows(metrics), *log_rows(data, metrics), *rows_not_run(metrics)]
+    lines = [*markdown(rows), "", *table_notes(metrics, results), ""]
+    lines += ["**Findings**", "", *findings(metrics, results, data)]
     return "\n".join(lines)
+
+
+def all_metrics(results: Path) -> pandas.DataFrame:
+    """The scores of all runs, those at 224 px first."""
+    tables = [pandas.read_csv(folder / "metrics.csv") for folder in (results / "full", results)]
+    return pandas.concat(tables, ignore_index=True)
+
+
+def select(metrics: pandas.DataFrame, **wanted) -> pandas.DataFrame:
+    """The rows with these values, in the order of their seeds."""
+    same = (metrics[list(wanted)] == pandas.Series(wanted)).all(axis=1)
+    return metrics[same].sort_values("seed")
+
+
+def mean_and_sd(shares: pandas.Series) -> str:
+    """Mean ± standard deviation of several seeds, or the share of a single one."""
+    if len(shares) == 1:
+        return percent(shares.iloc[0])
+    return f"{percent(shares.mean())} ± {100 * shares.std():.1f}"
+
+
+def listed(values) -> str:
+    """Values side by side: 22, 24 and 24."""
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def counts_of_test_set(metrics: pandas.DataFrame) -> dict:
+    """What the accuracies on the test set rest on: scans, groups, known patients, tumors, scans without a tumor.
+
+    Raises:
+        ValueError: The runs were evaluated on different scans.
+    """
+    rows = select(metrics, protocol="patient", subset="test")
+    counts = rows[["n", "groups", "known_patients", "tumors", "healthy"]].astype(int).drop_duplicates()
+    if len(counts) != 1:
+        raise ValueError("The runs in metrics.csv were evaluated on different test scans: train them on the same data.")
+    return counts.iloc[0].to_dict()
+
+
+def table_row(metrics: pandas.DataFrame, model: str, weights: str, size: str, recipe: str) -> dict[str, str]:
+    """A row of the README's table, its scores still empty."""
+    counts = counts_of_test_set(metrics)
+    row = {"network": NAMES[model], "weights": NAMES[weights], "size, preset": size, "recipe": recipe}
+    scores = [UNSEEN, TEST, MISSED.format(**counts), ALARMS.format(**counts)]
+    return row | dict.fromkeys(scores, "–")
+
+
+def setting_rows(metrics: pandas.DataFrame) -> list[dict[str, str]]:
+    """A row for each setting of ``TABLE`` that was trained with all seeds."""
+    counts = counts_of_test_set(metrics)
+    rows = []
+    for model, weights, size, recipe, preset in TABLE:
+        runs = select(metrics, model=model, weights=weights, image_size=size, recipe=recipe, protocol="patient")
+        test = runs[runs["subset"] == "test"]
+        validation = runs[runs["subset"] == "validation"]
+        if len(test) < SEEDS:
+            continue
+        row = table_row(metrics, model, weights, f"{size} px, `{preset}`", f"`{recipe}`")
+        row[UNSEEN] = mean_and_sd(validation["accuracy"])
+        row[TEST] = mean_and_sd(test["accuracy"])
+        row[MISSED.format(**counts)] = listed(test["missed_tumors"].astype(int))
+        row[ALARMS.format(**counts)] = listed(test["false_alarms"].astype(int))
+        rows.append(row)
+    return rows
+
+
+def log_rows(data: Path, metrics: pandas.DataFrame) -> list[dict[str, str]]:
+    """The last epochs of the reference study's log, whose validation scans share patients with training."""
+    last = pandas.read_csv(data / "original_history.csv").groupby("model", sort=False)["val_accuracy"].last()
+    rows = []
+    for name, accuracy in last.items():
+        size = f"{FULL_SIZE} px, its log"
+        row = table_row(metrics, name.lower(), "imagenet", size, "`original`")
+        row[UNSEEN] = f"*{percent(accuracy)}, patients leak*"
+        rows.append(row)
+    return rows
+
+
+def rows_not_run(metrics: pandas.DataFrame) -> list[dict[str, str]]:
+    """A row for each network that nobody has trained here from ImageNet weights, with the command that does."""
+    rows = []
+    for model in ("vgg16", "resnet50"):
+        if select(metrics, model=model, weights="imagenet", protocol="patient").empty:
+            row = table_row(metrics, model, "imagenet", f"{FULL_SIZE} px, `full`", "`transfer`")
+            row[UNSEEN] = f"not run here: `python -m braintumor train --model {model} --preset full`"
+            rows.append(row)
+    return rows
+
+
+def table_notes(metrics: pandas.DataFrame, results: Path) -> list[str]:
+    """What the table rests on: scans, groups and patients, and the machines' precision."""
+    counts = counts_of_test_set(metrics)
+    seeds = select(metrics, subset="validation", **MAIN)
+    held_out = {name: span(seeds[name]) for name in ("n", "groups", "known_patients")}
+    return [
+        f"Mean ± standard deviation of {SEEDS} seeds, errors seed by seed. *Unseen patients* are the validation scans, "
+        f"{held_out['n']} by seed, in {held_out['groups']} groups (patients, or clusters of near-duplicates), "
+        f"{held_out['known_patients']} of them known patients; they also chose the epoch. The *test set* is the data "
+        f"set's folder `Testing`, mostly of other sources: {counts['n']} scans without contradictory labels, in "
+        f"{counts['groups']} groups, {counts['known_patients']} of them known patients. All seeds are evaluated on the "
+        f"same test scans. {machines(results)} Intervals over groups, and the runs: [results](results/README.md)."
+    ]
+
+
+def span(values: pandas.Series) -> str:
+    """The smallest and the largest value: 86 to 88, or 37 where they are equal."""
+    low, high = values.min(), values.max()
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def machines(results: Path) -> str:
+    """Backend and precision of the runs in each folder, as a sentence."""
+    used = []
+    for folder, name in ((results / "full", f"`full`: {FULL_SIZE} px"), (results, "the others")):
+        facts = [json.loads(file.read_text()) for file in sorted(folder.glob("*/settings.json"))]
+        made = sorted({f"{run['backend']}, {run['precision']}" for run in facts if run["recipe"] != "original"})
+        used.append(f"{name}, {listed(made)}")
+    return f"Presets differ in backend and precision ({'; '.join(used)})."
 
 
 def main_rows(results: Path) -> pandas.DataFrame:
@@ -72,115 +200,237 @@ def run_sentence(facts: dict) -> str:
     )
 
 
-def findings(metrics: pandas.DataFrame, results: Path) -> list[str]:
+def findings(metrics: pandas.DataFrame, results: Path, data: Path) -> list[str]:
     """The sentences of the README, each from its own result file."""
-    accuracy = metrics.sort_values("seed").groupby(["subset", "model"])["accuracy"]
-    seeds = metrics.query("subset == 'validation'").pivot(index="seed", columns="model", values="accuracy")
-    spread, between = ((seeds.max(axis=axis) - seeds.min(axis=axis)).max() for axis in (0, 1))
-    accuracy = accuracy.agg(lambda seeds: " / ".join(map(percent, seeds))).unstack()
-    models = [model for model in NAMES if model in accuracy]
-    on = {subset: " and ".join(f"{accuracy.loc[subset, m]} ({NAMES[m]})" for m in models) for subset in accuracy.index}
-    facts = pandas.read_csv(results / "data_facts.csv").set_index("fact")["value"].astype(int)
-    copies = pandas.read_csv(results / "audit.csv").set_index("known_by")["all"].astype(int)
-    probe = pandas.read_csv(results / "probe.csv").query("protocol == 'patient'").set_index("subset")["macro_f1"]
-    first = metrics.query("seed == 0").pivot(index="subset", columns="model", values="macro_f1")
-    beside = {subset: ", ".join(f"{NAMES[m]} {percent(row[m])}" for m in models) for subset, row in first.iterrows()}
-    pairs = pandas.read_csv(results / "pairs.csv").groupby("subset")
-    pairs = {subset: ", ".join(difference(pair) for _, pair in rows.iterrows()) for subset, rows in pairs}
-    errors = pandas.read_csv(results / "calibration.csv").query("subset == 'test' and scaled == 'yes'")
-    errors = " and ".join(f"{percent(row.ece)} ({NAMES[row.model]})" for row in errors.itertuples())
+    chosen = chosen_recipe(metrics)
     return [
-        f"- On groups (patients, or clusters of near-duplicates) that did not train the network, the models are right "
-        f"in {on['validation']} of the scans, seed by seed: the seeds of a network span up to {100 * spread:.0f} "
-        f"points, the networks of a seed at most {100 * between:.0f}. Validation also chose the epoch, which flatters "
-        f"a little.{all_folds(results)}",
-        f"- On the Testing folder, mostly of other sources than the scans that train, this falls to {on['test']}.",
-        f"- VGG16 against ResNet50, in pairs, seed by seed: {pairs['validation']} points on validation, "
-        f"{pairs['test']} on Testing. McNemar's test takes scans for independent, the interval does not: where they "
-        f"disagree, the interval counts.",
-        f"- A classifier that never sees a brain, only six numbers of a scan (size, file size, greys, border), has a "
-        f"macro-F1 of {percent(probe['validation'])} on validation ({beside['validation']}) and "
-        f"{percent(probe['test'])} on Testing ({beside['test']}).",
-        f"- Of the {copies['Testing scans']} Testing scans, {copies['pixels']} are copies of a Training scan, pixel by "
-        f"pixel. {with_and_without_copies(results)}",
-        way_out(results),
+        imagenet(metrics, chosen, results),
+        missed_tumors(metrics, chosen),
+        choice(metrics, chosen, results),
+        reference_recipe(metrics, results, data),
+        leak(results, data),
+        both_networks(results),
+        seeds_and_folds(results),
+        shortcut_baseline(results),
+        copies(results),
+        other_source(results),
         longer(results),
-        where_it_looks(results),
+        gradcam(results),
+        calibration(results),
+        patients_and_duplicates(results),
         speed(results),
-        f"- Temperature scaling fitted on validation leaves a calibration error of {errors} on Testing: the models do "
-        f"not know when they are lost.",
-        f"- A split by file name, as the original used it, leaks: of {facts['original_validation_known']} validation "
-        f"scans whose patient is known, {facts['original_validation_shared']} show a patient who is also in training. "
-        f"Under our protocol it is {facts['patient_validation_shared']} of {facts['patient_validation_known']}. "
-        f"{with_and_without_patients(results)}",
-        f"- {facts['byte_identical_to_another']} of the {facts['scans']:,} files are byte-identical to another one, "
-        f"{facts['testing_with_group_in_training']} Testing scans show a patient or a near-duplicate from Training, "
-        f"and {facts['label_conflicts']} scans carry contradictory labels.",
     ]
 
 
-def by_protocol(results: Path, judged_on: str) -> pandas.DataFrame:
-    """What a small ResNet50 gets right under each protocol of 05c_protocols."""
-    rows = pandas.read_csv(results / "protocols.csv").query("judged_on == @judged_on and network == 'resnet50'")
-    return rows.set_index("protocol").assign(right=lambda rows: rows["accuracy"].map(percent))
+def at_full_size(metrics: pandas.DataFrame, subset: str, **wanted) -> pandas.DataFrame:
+    """The rows of VGG16 at 224 px for one subset."""
+    return select(metrics, model="vgg16", image_size=FULL_SIZE, subset=subset, **wanted)
 
 
-def with_and_without_copies(results: Path) -> str:
-    """What copies of Testing scans are worth in training."""
-    every, new = (by_protocol(results, part) for part in ("Testing", "Testing, group not in Training"))
+def chosen_recipe(metrics: pandas.DataFrame) -> str:
+    """The recipe that does best on the other source, which never looks at the test set."""
+    ranking = at_full_size(metrics, "other_source", protocol="source")
+    return ranking.groupby("recipe")["macro_f1"].mean().idxmax()
+
+
+def accuracies(metrics: pandas.DataFrame, recipe: str) -> str:
+    """What VGG16 at 224 px reaches with a recipe, on unseen patients and on the test set, and with how many seeds."""
+    rows = {name: at_full_size(metrics, name, protocol="patient", recipe=recipe) for name in ("validation", "test")}
+    validation, test = (mean_and_sd(part["accuracy"]) for part in rows.values())
+    return f"{validation} and {test} ({number_of_seeds(rows['test'])})"
+
+
+def paired(results: Path, first: str, second: str, seed: int) -> str:
+    """How many points of test accuracy one recipe has more than another, on the same scans."""
+    tables = [predictions_of(results / "full", recipe, "patient", seed, "test") for recipe in (first, second)]
+    return points(compare(*tables))
+
+
+def imagenet(metrics: pandas.DataFrame, chosen: str, results: Path) -> str:
+    """ImageNet weights beside random ones."""
+    seeds = at_full_size(metrics, "test", protocol="patient", recipe=chosen)["seed"]
+    ahead = listed(paired(results, chosen, "transfer", seed) for seed in seeds)
+    start = paired(results, "transfer", "scratch", FIRST_SEED)
     return (
-        f"A small ResNet50 that trains with them gets {every.at['original', 'right']} of {every.at['original', 'n']} "
-        f"Testing scans (those without contradictory labels) right, one that trains without them "
-        f"{every.at['testing', 'right']}; of scans new to both, {new.at['original', 'right']} and "
-        f"{new.at['testing', 'right']}."
+        f"- Accuracy of VGG16 at {FULL_SIZE} px on unseen patients and on the test set: from ImageNet weights "
+        f"{accuracies(metrics, chosen)} with the recipe `{chosen}`, {accuracies(metrics, 'transfer')} with `transfer`; "
+        f"from random weights {accuracies(metrics, 'scratch')}. In points of test accuracy, `{chosen}` minus "
+        f"`transfer` is {ahead}, seed by seed; `transfer` minus random weights {start}, one seed."
     )
 
 
-def with_and_without_patients(results: Path) -> str:
-    """What shared patients are worth on the very validation scans that share them."""
-    rows = by_protocol(results, "validation scans of original")
-    leaky, clean = rows.loc["original"], rows.loc["patient, five folds"]
+def number_of_seeds(runs: pandas.DataFrame) -> str:
+    """One seed is said where it is one."""
+    return "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
+
+
+def missed_tumors(metrics: pandas.DataFrame, chosen: str) -> str:
+    """Tumors called no tumor, and the reverse, by recipe."""
+    counts = counts_of_test_set(metrics)
+    recipes = (chosen, "transfer", "scratch")
+    test = {recipe: at_full_size(metrics, "test", protocol="patient", recipe=recipe) for recipe in recipes}
+    missed = {recipe: listed(runs["missed_tumors"].astype(int)) for recipe, runs in test.items()}
+    alarms = {recipe: listed(runs["false_alarms"].astype(int)) for recipe, runs in test.items()}
     return (
-        f"On the same {leaky['n']} usable validation scans, a small ResNet50 that knows the patients gets "
-        f"{leaky['right']} right, networks that do not know them {clean['right']}."
+        f"- Of {counts['tumors']} tumors in the test set, `{chosen}` misses {missed[chosen]} (it calls them no tumor), "
+        f"`transfer` {missed['transfer']}, random weights {missed['scratch']} ({number_of_seeds(test['scratch'])}). "
+        f"False alarms on {counts['healthy']} scans without a tumor, in the same order: {alarms[chosen]}; "
+        f"{alarms['transfer']}; {alarms['scratch']}."
     )
 
 
-def all_folds(results: Path) -> str:
-    """What five folds say together, and how far apart they are."""
+def choice(metrics: pandas.DataFrame, chosen: str, results: Path) -> str:
+    """How the recipe was chosen, and how firmly."""
+    rows = at_full_size(metrics, "other_source", protocol="source")
+    ranking = rows.groupby("recipe")["macro_f1"].mean().sort_values(ascending=False)
+    others = ", ".join(f"`{recipe}` {percent(score)}" for recipe, score in ranking[1:].items())
+    seed = rows["seed"].min()
+    first, second = (
+        predictions_of(results / "full", recipe, "source", seed, "other_source") for recipe in ranking.index[:2]
+    )
+    pair = compare(first, second)
+    return (
+        f"- The test set did not choose that recipe: of networks that train on the tumors of one source, it has the "
+        f"highest macro-F1 on those of others ({number_of_seeds(rows.drop_duplicates('seed'))}, {len(first)} scans), "
+        f"{percent(ranking.iloc[0])}; {others}. It is ahead of the second by {points(pair, 'macro_f1')} points."
+    )
+
+
+def predictions_of(folder: Path, recipe: str, split: str, seed: int, subset: str) -> pandas.DataFrame:
+    """The stored predictions of VGG16 at 224 px."""
+    table = pandas.read_csv(folder / f"vgg16-{recipe}-{split}-{FULL_SIZE}px-seed{seed}" / "predictions.csv")
+    return table[table["subset"] == subset]
+
+
+def points(pair: pandas.Series | dict, score: str = "accuracy") -> str:
+    """A difference in points, with its 95 % interval."""
+    return f"{100 * pair[score]:+.1f} ({100 * pair[f'{score}_low']:+.1f} to {100 * pair[f'{score}_high']:+.1f})"
+
+
+def reference_recipe(metrics: pandas.DataFrame, results: Path, data: Path) -> str:
+    """The reference study's recipe, trained again, beside a sound one on its split."""
+    folder = results / "full" / f"vgg16-original-original-{FULL_SIZE}px-seed0"
+    again = pandas.read_csv(folder / "history.csv")["val_accuracy"]
+    log = pandas.read_csv(data / "original_history.csv").query("model == 'VGG16'")["val_accuracy"]
+    sound = {
+        name: at_full_size(metrics, name, protocol="original", recipe="transfer") for name in ("validation", "test")
+    }
+    validation, test = (mean_and_sd(rows["accuracy"]) for rows in sound.values())
+    return (
+        f"- The reference study's recipe, trained again on its split (one seed), reaches {percent(again.max())} on "
+        f"validation at best and {percent(again.iloc[-1])} at the end (its log: {percent(log.iloc[-1])}). `transfer` "
+        f"on the same split (one seed) has {validation}, and {test} on the test set, whose copies train there."
+    )
+
+
+def correct_share(folder: Path, recipe: str, split: str, seeds: list[int]) -> pandas.Series:
+    """For each test scan, by path, in how many of the seeds it is classified correctly."""
+    tables = [predictions_of(folder, recipe, split, seed, "test").set_index("path") for seed in seeds]
+    return sum(table["label"] == table["predicted"] for table in tables) / len(seeds)
+
+
+def leak(results: Path, data: Path) -> str:
+    """The same recipe with and without the leak, on the scans that both splits evaluate."""
+    folder = results / "full"
+    leak_free = correct_share(folder, "transfer", "patient", list(range(SEEDS)))
+    leaky = correct_share(folder, "transfer", "original", [0])[leak_free.index]
+    scans = assign_subsets(pandas.read_csv(data / "image_groups.csv"), "original", seed=0).set_index("path")
+    groups = scans.loc[leak_free.index, "group"]
+    trained = groups.isin(scans.loc[scans["subset"] == "train", "group"])
+    gain, low, high = (f"{100 * value:.1f}" for value in mean_interval(leaky - leak_free, groups))
+    return (
+        f"- On the {len(groups)} test scans that both splits evaluate, `transfer` has {percent(leaky.mean())} with the "
+        f"leak and {percent(leak_free.mean())} without it ({SEEDS} seeds): {gain} points ({low} to {high}). "
+        f"On {trained.sum()} of them, with a scan of their patient or a near-duplicate in training, it has "
+        f"{percent(leaky[trained].mean())} and {percent(leak_free[trained].mean())}, on the other {(~trained).sum()} "
+        f"{percent(leaky[~trained].mean())} and {percent(leak_free[~trained].mean())}."
+    )
+
+
+def both_networks(results: Path) -> str:
+    """VGG16 against ResNet50, in pairs."""
+    pairs = pandas.read_csv(results / "pairs.csv").groupby("subset")
+    pairs = {subset: ", ".join(points(pair) for _, pair in rows.iterrows()) for subset, rows in pairs}
+    return (
+        f"- VGG16 minus ResNet50, both from random weights at {MAIN['image_size']} px, in points of accuracy, seed by "
+        f"seed: {pairs['validation']} on unseen patients, {pairs['test']} on the test set."
+    )
+
+
+def seeds_and_folds(results: Path) -> str:
+    """How far seeds and folds part."""
+    validation = main_rows(results).query("subset == 'validation'")
+    seeds = validation.pivot(index="seed", columns="model", values="accuracy")
+    spread = 100 * (seeds.max() - seeds.min()).max()
     folds = pandas.read_csv(results / "folds.csv").set_index("fold")
     together, single = folds.loc["all folds"], folds["accuracy"].drop("all folds")
     return (
-        f" A small ResNet50 in five folds, each of the {together['n']:,.0f} usable Training scans judged by a network "
-        f"that saw nothing of its group: {with_interval(together, 'accuracy')}, by fold {percent(single.min())} to "
-        f"{percent(single.max())}; without the choice of the epoch {percent(together['last_epoch'])}."
+        f"- Seeds of one network span up to {spread:.0f} points on unseen patients. In five folds, a small ResNet50 "
+        f"has {with_interval(together, 'accuracy')} on {together['n']:,.0f} scans, {percent(single.min())} to "
+        f"{percent(single.max())} by fold, and {percent(together['last_epoch'])} without the choice of the epoch."
     )
 
 
-def way_out(results: Path) -> str:
+def shortcut_baseline(results: Path) -> str:
+    """What six image-level features reach, beside the networks."""
+    baseline = pandas.read_csv(results / "probe.csv").query("protocol == 'patient'").set_index("subset")["macro_f1"]
+    scores = main_rows(results).query("seed == @FIRST_SEED").pivot(index="subset", columns="model", values="macro_f1")
+    beside = {
+        subset: ", ".join(f"{NAMES[model]} {percent(row[model])}" for model in ("vgg16", "resnet50"))
+        for subset, row in scores.iterrows()
+    }
+    return (
+        f"- A shortcut baseline (six image-level features: size, file size, intensities, border) has a macro-F1 of "
+        f"{percent(baseline['validation'])} on unseen patients (from random weights: {beside['validation']}) and "
+        f"{percent(baseline['test'])} on the test set ({beside['test']})."
+    )
+
+
+def by_protocol(results: Path, evaluated_on: str) -> pandas.DataFrame:
+    """The accuracy of a small ResNet50 under each split of 05c_protocols."""
+    rows = pandas.read_csv(results / "protocols.csv").query("judged_on == @evaluated_on and network == 'resnet50'")
+    return rows.set_index("protocol").assign(percent=lambda rows: rows["accuracy"].map(percent))
+
+
+def copies(results: Path) -> str:
+    """What copies of test scans are worth in training, to a small network."""
+    counts = pandas.read_csv(results / "audit.csv").set_index("known_by")["all"].astype(int)
+    every, new = (by_protocol(results, part) for part in ("Testing", "Testing, group not in Training"))
+    return (
+        f"- Of the {counts['Testing scans']} test scans, {counts['pixels']} are pixel-identical copies of a training "
+        f"scan, and {counts['group']} show a patient or a near-duplicate from there. A small ResNet50 that trains with "
+        f"them has an accuracy of {every.at['original', 'percent']} on the test set, without them "
+        f"{every.at['testing', 'percent']}; on scans new to both, {new.at['original', 'percent']} and "
+        f"{new.at['testing', 'percent']}."
+    )
+
+
+def other_source(results: Path) -> str:
     """The plain recipe on a source that it has not seen, beside the recipe of 05d_generalise that does best there."""
     rows = pandas.read_csv(results / "generalise.csv")
     rows["found"] = (rows["tumours_found"] * rows["tumours"]).round().astype(int)
+    rows["missed"] = rows["tumours"] - rows["found"]
     rows["alarms"] = (rows["false_alarms"] * rows["healthy"]).round().astype(int)
-    on = {subset: part.set_index("recipe") for subset, part in rows.groupby("subset")}
-    there, best = on["other_source"]["tumour_auroc"].map("{:.2f}".format), on["other_source"]["macro_f1"].idxmax()
-    validation, right = (on[subset]["accuracy"].map(percent) for subset in ("validation", "test"))
+    validation, elsewhere, test = (
+        rows[rows["subset"] == subset].set_index("recipe") for subset in ("validation", "other_source", "test")
+    )
+    best = elsewhere["macro_f1"].idxmax()
     chosen = rows[rows["subset"] != "test"].groupby("recipe", sort=False)["macro_f1"].mean().idxmax()
-    found, testing, alarms = on["other_source"]["found"], on["test"]["found"], on["test"]["alarms"]
-    tumours, others, healthy = on["other_source"]["tumours"][best], *on["test"].loc[best, ["tumours", "healthy"]]
     return (
-        f"- A small ResNet50 whose tumours are all of one source finds {found['scratch']} of {tumours} of others, and "
-        f"ranks them against scans without with an AUROC of {there['scratch']}, where 0.5 is a guess. `{best}`, best "
-        f"there of {len(there)} recipes, finds {found[best]} (AUROC {there[best]}), but is right in {validation[best]} "
-        f"of the validation scans instead of {validation['scratch']}. On Testing it finds {testing[best]} of {others} "
-        f"tumours instead of {testing['scratch']}, and calls {alarms[best]} of {healthy} scans without one a tumour, "
-        f"instead of {alarms['scratch']}. The rule that was fixed beforehand, macro-F1 on validation and there, chose "
-        f"`{chosen}`, right in {right[chosen]} of Testing (`scratch` {right['scratch']}, `{best}` {right[best]})."
+        f"- Random weights need help on other sources: a small ResNet50 whose tumors are all of one source finds "
+        f"{elsewhere.at['scratch', 'found']} of {elsewhere.at['scratch', 'tumours']} tumors of others (AUROC "
+        f"{elsewhere.at['scratch', 'tumour_auroc']:.2f}). `{best}`, best there of {len(elsewhere)} recipes, finds "
+        f"{elsewhere.at[best, 'found']} (AUROC {elsewhere.at[best, 'tumour_auroc']:.2f}), but has an accuracy of "
+        f"{percent(validation.at[best, 'accuracy'])} on unseen patients instead of "
+        f"{percent(validation.at['scratch', 'accuracy'])}; on the test set it misses {test.at[best, 'missed']} of "
+        f"{test.at[best, 'tumours']} tumors instead of {test.at['scratch', 'missed']}, with {test.at[best, 'alarms']} "
+        f"false alarms instead of {test.at['scratch', 'alarms']}. A rule fixed beforehand chose `{chosen}` there, "
+        f"{percent(test.at[chosen, 'accuracy'])} on the test set (`scratch` {percent(test.at['scratch', 'accuracy'])})."
     )
 
 
 def longer(results: Path) -> str:
-    """Views of a scan, and heads in other looks for longer, beside the plain recipe: means over the seeds of each."""
+    """Test-time augmentation, and head crops for longer, beside the plain recipe: means over the seeds of each."""
     rows = pandas.read_csv(results / "longer.csv")
     seeds, views = rows["seed"].nunique(), rows["views"].max()
     run = json.loads((results / "vgg16-scratch+head+looks-patient-96px-seed0" / "settings.json").read_text())
@@ -190,26 +440,49 @@ def longer(results: Path) -> str:
         for version in means.index.droplevel("subset")
     }
     return (
-        f"- Macro-F1 on validation and accuracy on Testing: VGG16, mean of {seeds} seeds, {on['plain', 0]}; with "
-        f"{views} more views of each scan that it judges {on['plain', views]}. One seed on heads in varied looks "
-        f"({run['image_size']} px, {run['epochs']} epochs) {on['heads, looks', 0]}; with views "
+        f"- Macro-F1 on unseen patients and accuracy on the test set, VGG16 from random weights: {on['plain', 0]} "
+        f"({seeds} seeds), with test-time augmentation ({views} more copies of a scan) {on['plain', views]}; one seed "
+        f"of `scratch+head+looks` ({run['image_size']} px, {run['epochs']} epochs) {on['heads, looks', 0]}, with it "
         f"{on['heads, looks', views]}."
     )
 
 
-def where_it_looks(results: Path) -> str:
-    """How often the warmest pixel of the heat is in the tumour's box, beside the baselines."""
+def gradcam(results: Path) -> str:
+    """How often the maximum of a Grad-CAM heatmap is in the tumor's box, beside the baselines."""
     rows = pandas.read_csv(results / "localisation.csv").query("answers == 'all'").set_index("network")
     drawn = pandas.read_csv(results / "localisation_phantoms.csv").query("tumours == 'all'").set_index("network")
-    hits = {name: with_interval(row, "hit") for name, row in rows.iterrows()}
-    known = {name: with_interval(row, "hit") for name, row in drawn.iterrows()}
+    hits, known = ({name: with_interval(row, "hit") for name, row in table.iterrows()} for table in (rows, drawn))
     return (
-        f"- Where they look (Grad-CAM, {rows['n'].iloc[0]} validation scans with a tumour box, seed 1): the warmest "
-        f"pixel is in the box in {hits['vgg16']} of the scans for VGG16, {hits['resnet50']} for ResNet50, "
-        f"{hits['image centre']} for the image centre and {hits['vgg16, untrained']} and "
-        f"{hits['resnet50, untrained']} for the untrained networks; for the box itself, as coarse as their heat, "
-        f"{hits['the box itself']}. On {drawn['n'].iloc[0]} drawings of tumours (phantoms): VGG16 {known['vgg16']}, "
-        f"ResNet50 {known['resnet50']}, the centre {known['image centre']}, the box {known['the box itself']}."
+        f"- Pointing-game hits of Grad-CAM heatmaps on {rows['n'].iloc[0]} validation scans with a tumor box (random "
+        f"weights, seed 1): VGG16 {hits['vgg16']}, ResNet50 {hits['resnet50']}, image center {hits['image centre']}, "
+        f"untrained networks {hits['vgg16, untrained']} and {hits['resnet50, untrained']}, oracle "
+        f"{hits['the box itself']}. On {drawn['n'].iloc[0]} synthetic images: VGG16 {known['vgg16']}, ResNet50 "
+        f"{known['resnet50']}, center {known['image centre']}, oracle {known['the box itself']}."
+    )
+
+
+def calibration(results: Path) -> str:
+    """What temperature scaling leaves on the test set."""
+    errors = pandas.read_csv(results / "calibration.csv").query("subset == 'test' and scaled == 'yes'")
+    errors = listed(f"{percent(row.ece)} ({NAMES[row.model]})" for row in errors.itertuples())
+    return (
+        f"- After temperature scaling on validation scans, networks from random weights still have a calibration error "
+        f"of {errors} on the test set."
+    )
+
+
+def patients_and_duplicates(results: Path) -> str:
+    """How much the reference study's split leaks, and what else is wrong with the scans."""
+    facts = pandas.read_csv(results / "data_facts.csv").set_index("fact")["value"].astype(int)
+    rows = by_protocol(results, "validation scans of original")
+    leaky, clean = rows.loc["original"], rows.loc["patient, five folds"]
+    return (
+        f"- The reference study's split, by file name, leaks: of {facts['original_validation_known']} validation scans "
+        f"whose patient is known, {facts['original_validation_shared']} show a patient who also trains; here it is "
+        f"{facts['patient_validation_shared']} of {facts['patient_validation_known']}. On the same {leaky['n']} "
+        f"validation scans, a small ResNet50 that knows the patients has {leaky['percent']}, networks that do not "
+        f"{clean['percent']}. {facts['byte_identical_to_another']} of the {facts['scans']:,} files are byte-identical "
+        f"to another one, and {facts['label_conflicts']} have contradictory labels."
     )
 
 
@@ -273,12 +546,6 @@ def duration(hours: float) -> str:
     return f"{hours / sizes[unit]:.2g} {unit}"
 
 
-def difference(pair: pandas.Series) -> str:
-    """A difference of accuracy in points, its interval and the exact p-value."""
-    low, high = 100 * pair["accuracy_low"], 100 * pair["accuracy_high"]
-    return f"{100 * pair['accuracy']:+.1f} ({low:+.1f} to {high:+.1f}; McNemar p = {pair['p_value']:.2g})"
-
-
 def card_section(results: Path, scans: pandas.DataFrame) -> str:
     """Markdown for the model card: what each run rests on, its scores, recalls, and accuracy in subgroups.
 
@@ -304,7 +571,7 @@ def card_rows(row: pandas.Series, results: Path, thirds: pandas.DataFrame) -> li
     folder = f"{row['model']}-{row['recipe']}-{row['protocol']}-{row['image_size']}px-seed{row['seed']}"
     table = pandas.read_csv(results / folder / "predictions.csv").query(f"subset == '{row['subset']}'")
     settings = f"`{row['recipe']}`, `{row['protocol']}`, {row['image_size']} px, seed {row['seed']}"
-    run = {"run": f"{NAMES[row['model']]}, [{settings}](../results/{folder})", "judged on": NAMES[row["subset"]]}
+    run = {"run": f"{NAMES[row['model']]}, [{settings}](../results/{folder})", "evaluated on": NAMES[row["subset"]]}
     recalls = [name for name in row.index if name.startswith("recall_") and f"{name}_low" in row.index]
     parts = {name: table[part] for name, part in subgroups_of(table, thirds).items()}
     return [
@@ -378,7 +645,7 @@ def sections(root: Path) -> dict[Path, str]:
     """What belongs between the marks of each page."""
     results, data = root / "results", root / "data"
     return {
-        root / "README.md": results_section(results, data / "original_history.csv"),
+        root / "README.md": results_section(results, data),
         root / "docs" / "speed.md": speed_section(results),
         root / "docs" / "scaling.md": scaling_section(results),
         root / "docs" / "model_card.md": card_section(results, pandas.read_csv(data / "image_groups.csv")),
