@@ -33,7 +33,8 @@ def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict
     rows, labels = predictions[predictions["subset"] == subset], _labels(predictions)
     if rows.empty:
         raise ValueError(f"No scan of the subset '{subset}' was predicted by {facts['model']}.")
-    scores, of_probabilities = with_intervals(rows), probability_scores(rows)["value"]
+    scores = with_intervals(rows)
+    of_probabilities = weighted_probability_scores(rows, counts=numpy.ones((1, len(rows)))).iloc[0]
     groups = pandas.Series(rows["group"].unique())
     row = {key: facts[key] for key in [*SETTING, "seed"]}
     row |= {"subset": subset, "n": len(rows), "groups": len(groups)}
@@ -97,16 +98,37 @@ def with_bounds(scores: pandas.DataFrame, names: list[str]) -> dict:
 
 
 def probability_scores(predictions: pandas.DataFrame) -> pandas.DataFrame:
-    """What the probabilities are worth (rows), with intervals as ``with_intervals`` gives them.
+    """What the probabilities are worth, with intervals as ``with_intervals`` gives them.
 
-    ``auroc``: mean over classes, each against all others, NaN if one is missing; ``ece``: mean distance of confidence
-    and accuracy over 15 equal bins of confidence (arXiv:1706.04599), in [0, 1]; ``brier``: squared error, in [0, 2].
+    Args:
+        predictions: Predictions of one subset.
+
+    Returns:
+        A row for each score of ``weighted_probability_scores``, its ``value``, and the 95 % interval from ``low`` to
+        ``high``, from a bootstrap over groups.
     """
-    labels, (units, groups) = _labels(predictions), predictions["group"].factorize(sort=True)
+    scan_groups, groups = predictions["group"].factorize(sort=True)
+    # how often each scan counts: once, and in a replicate as often as its group was drawn
+    draws = bootstrap(numpy.eye(len(groups)))[:, scan_groups]
+    counts = numpy.vstack([numpy.ones(len(predictions)), draws])
+    return _summary(weighted_probability_scores(predictions, counts))
+
+
+def weighted_probability_scores(predictions: pandas.DataFrame, counts: numpy.ndarray) -> pandas.DataFrame:
+    """Scores of the probabilities, where scans count as often as is asked.
+
+    Args:
+        predictions: Predictions of one subset.
+        counts: How often each scan counts, shape (replicates, scans).
+
+    Returns:
+        A row for each replicate. ``auroc``: mean over classes, each against all others, NaN if one is missing.
+        ``ece``: mean distance of confidence and accuracy over 15 equal bins of confidence (arXiv:1706.04599), in
+        [0, 1]. ``brier``: squared error, in [0, 2].
+    """
+    labels = _labels(predictions)
     probabilities = predictions.filter(regex="^p_").to_numpy()
     truth = numpy.eye(len(labels))[predictions["label"].map(labels.index)]
-    # how often each scan counts: once, and in the replicates as often as its group was drawn
-    counts = numpy.vstack([numpy.ones(len(groups)), bootstrap(numpy.eye(len(groups)))])[:, units]
     areas = []
     for stated, true in zip(probabilities.T, truth.T == 1):
         others = stated[~true]
@@ -114,11 +136,16 @@ def probability_scores(predictions: pandas.DataFrame) -> pandas.DataFrame:
         pairs = counts[:, true].sum(axis=1) * counts[:, ~true].sum(axis=1)
         with numpy.errstate(invalid="ignore"):
             areas.append((counts[:, true] @ above * counts[:, ~true]).sum(axis=1) / pairs)
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth.argmax(axis=1)
-    gaps = numpy.eye(15)[numpy.minimum(sure * 15, 14).astype(int)] * (right - sure)[:, None]
-    sums = {"ece": abs(counts @ gaps).sum(axis=1), "brier": counts @ ((probabilities - truth) ** 2).sum(axis=1)}
-    means = {name: total / counts.sum(axis=1) for name, total in sums.items()}
-    return _summary(pandas.DataFrame({"auroc": numpy.mean(areas, axis=0), **means}))
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == truth.argmax(axis=1)
+    bins = numpy.minimum(confidence * 15, 14).astype(int)
+    gaps = numpy.eye(15)[bins] * (correct - confidence)[:, None]
+    squared_errors = ((probabilities - truth) ** 2).sum(axis=1)
+    scans = counts.sum(axis=1)
+    scores = {"auroc": numpy.mean(areas, axis=0)}
+    scores["ece"] = abs(counts @ gaps).sum(axis=1) / scans
+    scores["brier"] = (counts @ squared_errors) / scans
+    return pandas.DataFrame(scores)
 
 
 def scores_of(confusion: numpy.ndarray, labels: list[str]) -> dict:
