@@ -8,8 +8,11 @@ install = { $(PIP) install uv && $(BIN)/uv pip install --quiet --python $(BIN)/p
 unexport PYTHONDONTWRITEBYTECODE
 # networks allocate and free large arrays all the time: in large pages that takes a fifth less of the whole time
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+# three workers on two cores, as some tests wait for a network or a disk; each gets whole files, whose tests share
+# networks; the ten slowest tests are listed
+PYTEST := -q -n 3 --dist loadfile --no-loadscope-reorder --durations=10
 .DELETE_ON_ERROR:
-.PHONY: help run results bench scaling demo test test-all lint clean
+.PHONY: help run results bench scaling demo test test-all lint style clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,13 +35,14 @@ scaling: .venv/ready-dev  ## costs of a scan, and what they foretell of more sca
 demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file; needs notebook 07)
 	@$(BIN)/python tools/demo.py $(if $(MODEL),--model $(MODEL))
 
-test: .venv/ready-dev lint  ## all checks: lint, unit and property tests, most notebooks on phantoms, coverage
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov -m 'not slow'
+test: .venv/ready-dev style  ## style, unit and property tests, the main notebooks on phantoms: 3 to 5 minutes
+	@$(BIN)/python -m pytest $(PYTEST) -m 'not slow'
 
-test-all: .venv/ready-dev .venv/ready-demo lint  ## the same, and what takes minutes: more notebooks, killed processes, 100,000 scans
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --cov
+test-all: .venv/ready-dev .venv/ready-demo lint  ## the same with coverage, other notebooks, killed processes: 20 minutes
+	@$(BIN)/python -m pytest $(PYTEST) --cov
 
-lint: .venv/ready-dev build/audit.txt  ## style of code and notebooks; known weaknesses of the dependencies are listed
+lint: style build/audit.txt  ## style of code and notebooks; known weaknesses of the dependencies are listed
+style: .venv/ready-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 # anew when the dependencies change; what it finds is shown and stops nobody, nor does a missing network

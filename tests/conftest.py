@@ -1,17 +1,15 @@
-"""What several test files share: a tiny data set, a tiny backbone, settings for runs of seconds."""
+"""What several test files share: a tiny data set, a tiny backbone, settings for runs of seconds.
+
+Functions import what they need: with several workers, this file is also read by the process that only hands out tests,
+and nobody should wait until that has imported TensorFlow.
+"""
 
 import os
 import subprocess
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
-
-from braintumor import cluster, config, evaluation, generators, models, splits, training
-from braintumor.app import classify
-
-import keras
-import numpy
-import phantoms
 import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
 
 CLASSES = 4
 QUICK = dict(protocol="original", recipe="transfer", weights="random", image_size=32, batch_size=8,
@@ -28,6 +26,8 @@ def no_settings_from_outside(monkeypatch):
 @pytest.fixture(scope="session")
 def few_phantoms(tmp_path_factory):
     """The smallest data set: 48 scans of 64 px, two patients a class to train on, one for testing: (root, table)."""
+    import phantoms
+
     root = tmp_path_factory.mktemp("few") / "phantoms"
     return root, phantoms.write_phantoms(root, scans=48, seed=0, size=64)
 
@@ -35,6 +35,7 @@ def few_phantoms(tmp_path_factory):
 @pytest.fixture(scope="session")
 def quick():
     """Settings of a run of seconds, with single values changed: ``quick(epochs=2)``."""
+    from braintumor import config
 
     def settings(**changes):
         return config.Settings(preset="sample", **(QUICK | changes))
@@ -45,6 +46,8 @@ def quick():
 @pytest.fixture(scope="session")
 def networks():
     """Both classifiers, starting at random, at 32 px. Tests that change them restore their weights."""
+    from braintumor import models
+
     build = dict(image_size=32, classes=CLASSES, weights="random", convention="imagenet",
                  batch_norm_momentum=None, precision="float32", seed=0)  # fmt: skip
     return {name: models.build_classifier(name, **build) for name in ("vgg16", "resnet50")}
@@ -52,6 +55,9 @@ def networks():
 
 def tiny_backbone():
     """Two convolutions with batch norm, which train in no time."""
+    from braintumor import models
+
+    import keras
 
     def constructor(*, weights, include_top, input_shape, name):
         inputs = keras.Input(input_shape)
@@ -66,6 +72,8 @@ def tiny_backbone():
 @pytest.fixture(scope="module")
 def tiny():
     """The name of a third backbone; see ``tiny_backbone``."""
+    from braintumor import models
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.BACKBONES, "tiny", tiny_backbone())
         yield "tiny"
@@ -74,18 +82,24 @@ def tiny():
 @pytest.fixture
 def build_folder(tmp_path, monkeypatch):
     """All that runs write goes into a temporary folder."""
+    from braintumor import config, training
+
     for module in (config, training):
         monkeypatch.setattr(module, "BUILD_DIR", tmp_path / "build")
     monkeypatch.setattr(config, "RESULTS_DIR", tmp_path / "results")
     return tmp_path / "build"
 
 
-def made_up(seed=0, share=cluster.ALONE, scans=20):
+def made_up(seed=0, share=None, scans=20):
     """Fresh train and validation sequences of made-up scans, bright or dark by class."""
+    from braintumor import cluster, generators
+
+    import numpy
+
     draw = numpy.random.default_rng(1)
     labels = numpy.arange(scans) % CLASSES
     images = (draw.integers(0, 60, (scans, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
-    common = dict(classes=CLASSES, batch_size=8, seed=seed, share=share)
+    common = dict(classes=CLASSES, batch_size=8, seed=seed, share=share or cluster.ALONE)
     return (
         generators.ScanSequence(images, labels, augmentation=generators.AUGMENTATIONS["original"], **common),
         generators.ScanSequence(images, labels, augmentation=None, **common),
@@ -101,6 +115,9 @@ def two_sequences():
 @pytest.fixture(scope="session")
 def trained(few_phantoms, tmp_path_factory):
     """A short training of a small network on phantoms, packaged: settings, table, root and file."""
+    from braintumor import config, evaluation, splits, training
+    from braintumor.app import classify
+
     root, folder = few_phantoms[0], tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         for module in (config, training):
@@ -129,6 +146,15 @@ def disk(tmp_path):
     subprocess.run(["umount", folder], capture_output=True)
 
 
+# whole files are handed to the workers in this order, the longest first, so that none ends long after the others
+LONGEST_FIRST = ["test_notebooks", "test_training", "test_classify", "test_faults", "test_models", "test_download"]
+
+
 def pytest_collection_modifyitems(items):
-    """The notebooks take longest: where several workers share the tests, they have to start first."""
-    items.sort(key=lambda item: "test_notebooks" not in item.nodeid)
+    """Put the tests of files that take long before all others, which stay in their order."""
+
+    def place(item):
+        file = item.path.stem
+        return LONGEST_FIRST.index(file) if file in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from braintumor import metrics
+
 import numpy
 import pandas
 import pytest
@@ -53,12 +55,9 @@ def test_a_tumour_is_small_or_large_among_those_of_its_class():
 
 
 def test_a_share_of_all_scans_has_the_accuracy_and_interval_of_the_metrics():
-    from braintumor import evaluation
-
-    facts = dict.fromkeys(("model", "recipe", "protocol", "weights", "image_size", "seed"), "")
     for rows in committed_predictions():
-        metrics = evaluation.metrics_row(facts, rows, rows["subset"].iloc[0])
-        expected = update_readme.with_interval(metrics, "accuracy")
+        accuracy = metrics.with_bounds(metrics.with_intervals(rows), ["accuracy"])
+        expected = update_readme.with_interval(accuracy, "accuracy")
         assert update_readme.share(rows, rows["label"]) == f"{expected}, n = {len(rows)}"
 
 
