@@ -472,4 +472,4 @@ def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
 def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_fell_back_to(study, tiny, monkeypatch):
     monkeypatch.setattr(training, "imagenet_available", lambda model: False)
     wanted = dataclasses.replace(study, weights="imagenet", recipe="transfer")
-    assert evaluation.train_and_judge(wanted, tiny)["facts"]["recipe"] == "scratch"
+    assert evaluation.train_and_judge(wanted, tiny)["facts"]["recipe"] == "scratch+quick"

@@ -369,7 +369,7 @@ def test_imagenet_weights_are_asked_of_keras_where_they_can_be_had(tiny, monkeyp
 
 def test_only_a_quick_run_falls_back_to_random_weights_and_says_so(offline, quick, capsys):
     available = training.with_available_weights(quick(weights="imagenet"), "vgg16")
-    assert (available.weights, available.recipe, available.head_epochs) == ("random", "scratch", 0)
+    assert (available.weights, available.recipe, available.head_epochs) == ("random", "scratch+quick", 0)
     assert "this quick run starts from random ones" in capsys.readouterr().out
 
 

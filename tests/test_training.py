@@ -91,6 +91,7 @@ def finished(tiny, quick, two_sequences, tmp_path_factory):
         (dict(recipe="original", head_epochs=0, epochs=20), [("all", 1, 20, 1e-3)]),
         (dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=32), [("all", 1, 20, 3e-4)]),
         (dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=16), [("all", 1, 20, 1.5e-4)]),
+        (dict(recipe="scratch+quick", head_epochs=0, epochs=7, batch_size=16), [("all", 1, 7, 2.5e-4)]),
     ],
 )
 def test_the_phases_of_each_recipe(quick, changes, expected):
@@ -193,7 +194,7 @@ def test_fine_tuning_may_be_stopped_after_every_epoch(tiny, quick, two_sequences
     stop_and_go_on(quick(epochs=4), tiny, two_sequences, stop_after, tmp_path, stops=[1, 2, 3])
 
 
-@pytest.mark.parametrize("changes", [{}, dict(recipe="scratch+ema"), dict(precision="mixed_float16")])
+@pytest.mark.parametrize("changes", [{}, dict(recipe="scratch+ema", precision="mixed_float16")])
 def test_training_from_scratch_may_be_stopped_too(tiny, quick, two_sequences, stop_after, tmp_path, changes):
     from_scratch = dict(recipe="scratch", head_epochs=0, epochs=2)  # moves batch-norm statistics, and warms up
     settings = quick(**(from_scratch | changes))

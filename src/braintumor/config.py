@@ -11,7 +11,7 @@ RESULTS_DIR = ROOT / "results"  # small committed facts
 BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick run makes
 
 PLAIN = dict(batch_norm_momentum=None, zero_init=False, frame="scan", augmentation="original", label_smoothing=0.0,
-             class_weights=False, ema=False)  # fmt: skip
+             class_weights=False, ema=False, rate=1.0)  # fmt: skip
 RECIPES = {
     "original": dict(convention="unit"),  # as the study began: all at Adam's default rate, [0, 1] into the backbone
     "transfer": dict(convention="imagenet"),  # the head on features of the frozen backbone, then late layers too
@@ -24,6 +24,7 @@ OPTIONS = {  # written behind a recipe: scratch+head+looks
     "smooth": ("label_smoothing", 0.1),  # train towards 92.5 % of a scan's class and 2.5 % of each other
     "balanced": ("class_weights", True),  # scans of rare classes count more in training
     "ema": ("ema", True),  # judge and keep a moving average of the weights
+    "quick": ("rate", 5 / 3),  # from random weights, larger steps: for runs of few epochs
 }
 
 
@@ -65,7 +66,7 @@ class Settings:
 _CPU = dict(protocol="patient", recipe="transfer", weights="imagenet", image_size=128, batch_size=32,
             head_epochs=5, epochs=20, max_scans=None, precision="auto")  # fmt: skip
 PRESETS = {
-    "sample": _CPU | dict(image_size=48, batch_size=16, head_epochs=2, epochs=8, max_scans=400),  # runs in minutes
+    "sample": _CPU | dict(image_size=40, batch_size=16, head_epochs=2, epochs=7, max_scans=400),  # runs in minutes
     "cpu": _CPU,  # all scans on a laptop without a GPU
     "cpu-scratch": _CPU | dict(recipe="scratch", weights="random", head_epochs=0),  # nothing to download but the scans
     "full": _CPU | dict(image_size=224),  # all scans at the original's size, on a GPU

@@ -28,8 +28,8 @@ def with_available_weights(settings: Settings, model: str) -> Settings:
     """The settings as they can be run: without ImageNet weights at hand, the sample preset alone starts at random."""
     if settings.preset != "sample" or settings.weights != "imagenet" or imagenet_available(model):
         return settings
-    print("ImageNet weights cannot be had: this quick run starts from random ones, with the recipe 'scratch'.")
-    return dataclasses.replace(settings, weights="random", recipe="scratch", head_epochs=0)
+    print("ImageNet weights cannot be had: this quick run starts from random ones, with the recipe 'scratch+quick'.")
+    return dataclasses.replace(settings, weights="random", recipe="scratch+quick", head_epochs=0)
 
 
 def run_name(settings: Settings, model: str) -> str:
@@ -58,8 +58,10 @@ def phases(settings: Settings, model: str) -> list[dict]:
         head = dict(phase="head", first=1, last=last, learning_rate=HEAD_RATE)
         tune = dict(phase="fine_tune", first=last + 1, last=settings.epochs, learning_rate=FINE_TUNE_RATE)
         return [phase for phase in (head, tune) if phase["first"] <= phase["last"]]
-    scratch = backbone_named(model).scratch_learning_rate * settings.batch_size / 32  # linear: arXiv:1706.02677
-    rate = scratch if settings.recipe.startswith("scratch") else 1e-3
+    rate = 1e-3
+    if settings.recipe.startswith("scratch"):
+        per_scan = backbone_named(model).scratch_learning_rate / 32
+        rate = per_scan * settings.batch_size * recipe_named(settings.recipe)["rate"]  # linear: arXiv:1706.02677
     return [dict(phase="all", first=1, last=settings.epochs, learning_rate=rate)]
 
 
