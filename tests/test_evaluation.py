@@ -303,12 +303,16 @@ def test_provenance_counts_what_was_excluded_by_reason(few_scans, quick):
     assert evaluation.provenance(quick(), REPORT, table)["excluded"] == {"label conflict": 3}
 
 
-def test_provenance_holds_no_path_and_no_user_name(few_scans, quick, monkeypatch):
+def test_provenance_holds_no_path_and_no_user_name(few_scans, tiny, quick, monkeypatch, tmp_path):
+    home = tmp_path / "somebody"
+    home.mkdir()
+    network = training.build_for(quick(), tiny, classes=4)
+    network.get_layer("backbone").save_weights(home / "mine.weights.h5")
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(variable, "somebody")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    settings = quick(weights="/home/somebody/weights/mine.weights.h5", precision="auto")
-    text = json.dumps(evaluation.provenance(settings, REPORT, few_scans[1]))
+    monkeypatch.setenv("HOME", str(home))
+    settings = quick(weights=str(home / "mine.weights.h5"), precision="auto")
+    text = json.dumps(evaluation.provenance(settings, REPORT, few_scans[1], model=tiny))
     assert "mine.weights.h5" in text
     assert "/" not in text.replace("48/48", "") and getpass.getuser() == "somebody"
     assert "somebody" not in text

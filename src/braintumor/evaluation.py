@@ -16,13 +16,14 @@ from .config import Settings
 from .files import read_file, replace_file
 from .generators import AUGMENTATIONS, sequences, subset_sequence
 from .metrics import metrics_row
-from .models import choose_precision
+from .models import NOT_CHECKED, choose_precision, describe_weights
 from .splits import load_study
 from .training import build_for, run_folder, run_name, train, with_available_weights
 
 JUDGES = ["validation", "other_source", "test"]  # subsets that never train
 LAST_FILE = "settings.json"  # of a run, written last: where it is, the others are
-UNNAMED = ["weights", "batch_size", "head_epochs", "epochs", "max_scans"]  # settings that no folder is named after
+UNNAMED = ["batch_size", "head_epochs", "epochs", "max_scans"]  # settings that no folder is named after; nor weights
+WEIGHTS_NAMES = {"random": ["random"], "imagenet": ["imagenet", NOT_CHECKED]}  # what provenance says of a setting
 
 
 def predict(model: keras.Model, table: pandas.DataFrame, subset: str | list, root: Path, settings: Settings, views=0):
@@ -51,8 +52,9 @@ def train_and_judge(settings: Settings, model: str, share=ALONE) -> dict | None:
     settings = with_available_weights(settings, model)
     folder = settings.results_dir / run_name(settings, model)
     if (folder / LAST_FILE).exists():
-        run, asked = read_run(folder), dataclasses.asdict(settings) | {"weights": Path(settings.weights).name}
+        run, asked = read_run(folder), dataclasses.asdict(settings)
         other = {name: run["facts"][name] for name in UNNAMED if run["facts"][name] != asked[name]}
+        other |= other_weights(run["facts"], settings.weights, model)
         if other:
             raise ValueError(f"'{folder.name}' holds results with {other}: remove it to train with other settings.")
         if "test" in set(run["predictions"]["subset"]):
@@ -61,13 +63,39 @@ def train_and_judge(settings: Settings, model: str, share=ALONE) -> dict | None:
     network, checkpoints = build_for(settings, model, table["label"].nunique()), run_folder(settings, model, table)
     if (folder / LAST_FILE).exists() and checkpoints.name != run["facts"].get("checkpoints"):
         raise ValueError(f"'{folder.name}' holds results of other scans or versions: remove it to train that run anew.")
+    # before training, while the network has the weights that it starts from
+    facts = provenance(settings, report, table, network, model=model, checkpoints=checkpoints.name)
     history = train(network, *sequences(table, root, settings, share), settings, checkpoints)
     if not share.first:
         return None
     with apart():
         predictions = predict(trained_network(settings, model, table), table, JUDGES, root, settings)
-    facts = provenance(settings, report, table, model=model, checkpoints=checkpoints.name)
     return read_run(save_run(settings, model, facts, history, predictions))
+
+
+def other_weights(stored: dict, weights: str, model: str) -> dict:
+    """What a stored run's provenance says of its weights, if others are asked for; else nothing.
+
+    ``imagenet`` and ``random`` are known by name, so no weights need to be at hand; a file by its fingerprint.
+
+    Args:
+        stored: The run's ``facts``.
+        weights: What is asked for, see ``Settings``.
+        model: The backbone.
+
+    Raises:
+        FileNotFoundError: The weights file that is asked for is missing.
+        ValueError: It holds no weights of that backbone.
+    """
+    says = {key: stored[key] for key in ("weights", "weights_fingerprint") if key in stored}
+    if says["weights"] in WEIGHTS_NAMES.get(weights, []):
+        return {}
+    if weights in WEIGHTS_NAMES and "weights_fingerprint" not in says:
+        return says
+    asked = describe_weights(model, weights)
+    # runs of before there were fingerprints have a name alone
+    key = "weights_fingerprint" if "weights_fingerprint" in says else "weights"
+    return {} if asked.get(key) == says[key] else says
 
 
 def trained_network(settings: Settings, model: str, table: pandas.DataFrame) -> keras.Model:
@@ -81,11 +109,28 @@ def trained_network(settings: Settings, model: str, table: pandas.DataFrame) -> 
     return read_file(folder / "best.keras", keras.saving.load_model)
 
 
-def provenance(settings: Settings, data: dict, table: pandas.DataFrame, **more) -> dict:
-    """What a result rests on: data (report of ``dataset.verify``), ``more``, settings, counts, versions; no paths."""
+def provenance(
+    settings: Settings, data: dict, table: pandas.DataFrame, network: keras.Model | None = None, **more
+) -> dict:
+    """What a result rests on: data, ``more``, settings, counts, versions; no paths.
+
+    Args:
+        settings: Of the run.
+        data: The report of ``dataset.verify``.
+        table: The scans with their subsets.
+        network: The classifier before it is trained; None: where its weights are not random, they are loaded to look.
+        more: Whatever else the result rests on, such as ``model``: the backbone, and what may follow that word.
+
+    Raises:
+        FileNotFoundError: The weights file is missing.
+        ValueError: It holds no weights of that backbone, or ``model`` names none.
+    """
     facts = {"data": data["name"], "checksums": f"{data['status']} {data['verified']}/{data['expected']}"}
     facts |= {"left_out": data.get("left_out", [])} | more | dataclasses.asdict(settings)
-    facts |= {"weights": Path(settings.weights).name, "precision": choose_precision(settings.precision)}
+    backbone = more.get("model", "").partition(" ")[0]
+    base = None if network is None else network.get_layer("backbone")
+    facts |= describe_weights(backbone, settings.weights, base)
+    facts["precision"] = choose_precision(settings.precision)
     facts["subsets"] = table["subset"].value_counts().sort_index().to_dict()
     facts["excluded"] = table.loc[table["subset"] == "excluded", "excluded_because"].value_counts().to_dict()
     modules = ("keras", backend := keras.backend.backend(), "numpy")

@@ -1,5 +1,6 @@
 """What is trained: an ImageNet backbone under one common head, with the input convention inside the model."""
 
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from typing import NamedTuple
 import keras
 
 from .download import reachable
+from .files import checksum
 
 WEIGHTS_HOST = "storage.googleapis.com"  # where keras.applications keeps its weights
+NOT_CHECKED = "imagenet, not checked"  # what provenance says where there is no fingerprint to compare with
 
 
 class Backbone(NamedTuple):
@@ -23,15 +26,24 @@ class Backbone(NamedTuple):
     imagenet_scaling: dict  # from [0, 1] to the pixels that its ImageNet weights were trained on
     fine_tune_from: str  # first layer that fine-tuning moves
     scratch_learning_rate: float  # AdamW, for batches of 32; without batch norm only a lower one is stable
+    imagenet_fingerprint: str | None = None  # of its ImageNet weights, see ``fingerprint``; None: not known
 
 
 # mode "caffe" of keras.applications: 0-255, less the mean of blue, green, red; grey scans need no swap
 CAFFE = dict(scale=255.0, offset=[-103.939, -116.779, -123.68])
 # of the instruction sets that oneDNN can be held to, those that multiply bfloat16
 BFLOAT16_ISAS = ("DEFAULT", "ALL", "AVX2_VNNI_2", "AVX512_CORE_BF16", "AVX512_CORE_FP16")
+SMALLEST_IMAGE = 32  # pixels: what every backbone can be built for
 NO_TOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
 BACKBONES = {
-    "vgg16": Backbone(keras.applications.VGG16, f"vgg16_{NO_TOP}", CAFFE, "block4_conv1", 3e-4),
+    "vgg16": Backbone(
+        keras.applications.VGG16,
+        f"vgg16_{NO_TOP}",
+        CAFFE,
+        "block4_conv1",
+        3e-4,
+        imagenet_fingerprint="c94d410ea35e6dea69c610955ec09a2c5eea4af5e4b1334d781b0a701bbcbfc1",
+    ),
     "resnet50": Backbone(keras.applications.ResNet50, f"resnet50_{NO_TOP}", CAFFE, "conv4_block1_1_conv", 1e-3),
 }
 
@@ -145,24 +157,125 @@ def _on_gpu():
     return re.search("(?i)gpu|cuda|rocm", str(keras.ops.zeros(()).device))  # torch lists no devices to Keras
 
 
+def weights_file(name: str, weights: str) -> Path:
+    """The file that the setting ``weights`` names, by itself or by its folder.
+
+    Args:
+        name: The backbone, as in ``BACKBONES``.
+        weights: A weights file, or a folder that holds one under the name that Keras gives it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    file = Path(weights)
+    if file.is_dir():
+        file = file / backbone_named(name).imagenet_file
+    if not file.exists():
+        raise FileNotFoundError(f"There is no weights file '{file.name}' for {name}: check the setting 'weights'.")
+    return file
+
+
+def weights_identity(name: str, weights: str) -> str:
+    """The setting ``weights`` as a run is known by: a file by its content, wherever it lies.
+
+    Args:
+        name: The backbone, as in ``BACKBONES``.
+        weights: See ``Settings``.
+
+    Returns:
+        ``imagenet`` and ``random`` as they are, else the sha256 of the file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if weights in ("imagenet", "random"):
+        return weights
+    return checksum(weights_file(name, weights))
+
+
+def fingerprint(network: keras.Model) -> str:
+    """The sha256 of all tensors of a network, whatever file they came from and whatever model it is part of.
+
+    For each tensor, in the order of the layers: its name (layer/variable) and shape as a line of text, then its values
+    as float32, little-endian.
+    """
+    digest = hashlib.sha256()
+    for layer in network.layers:
+        for variable in layer.weights:
+            values = keras.ops.convert_to_numpy(variable).astype("<f4")
+            digest.update(f"{layer.name}/{variable.name} {values.shape}\n".encode())
+            digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def describe_weights(name: str, weights: str, base: keras.Model | None = None) -> dict[str, str]:
+    """What provenance says of the weights that a backbone starts from.
+
+    Args:
+        name: The backbone, as in ``BACKBONES``.
+        weights: See ``Settings``.
+        base: The backbone with these weights, before it was trained; None: they are loaded to look at them.
+
+    Returns:
+        ``weights``: ``random``; ``imagenet`` where the fingerprint is the committed one; ``NOT_CHECKED`` for ImageNet
+        weights, by Keras or by the name of their file, of a backbone that has none; else the name of the file.
+        ``weights_fingerprint``: see ``fingerprint``; not there for random weights, nor where Keras cannot get its own.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: There is no such backbone, or the file does not hold its weights.
+    """
+    if weights == "random":
+        return {"weights": "random"}
+    backbone = backbone_named(name)
+    file_name = backbone.imagenet_file if weights == "imagenet" else weights_file(name, weights).name
+    if base is None:
+        if weights == "imagenet" and not imagenet_available(name):  # such as where a trained network was copied to
+            return {"weights": NOT_CHECKED}
+        base = _build_backbone(name, backbone, SMALLEST_IMAGE, weights)
+    found = fingerprint(base)
+    if found == backbone.imagenet_fingerprint:
+        said = "imagenet"
+    elif backbone.imagenet_fingerprint is None and file_name == backbone.imagenet_file:
+        said = NOT_CHECKED
+    else:
+        said = file_name
+    return {"weights": said, "weights_fingerprint": found}
+
+
 def _build_backbone(name, backbone, image_size, weights):
-    if weights == "imagenet" and not imagenet_available(name):
-        raise FileNotFoundError(
-            f"ImageNet weights for {name} are neither cached nor can {WEIGHTS_HOST} be reached: connect once, "
-            f"set weights to a folder that holds '{backbone.imagenet_file}', or use the preset 'cpu-scratch'."
-        )
-    base = backbone.constructor(weights="imagenet" if weights == "imagenet" else None, include_top=False,
-                                input_shape=(image_size, image_size, 3), name="backbone")  # fmt: skip
+    shape = dict(include_top=False, input_shape=(image_size, image_size, 3), name="backbone")
+    if weights == "imagenet":
+        return _with_imagenet_weights(name, backbone, shape)
+    base = backbone.constructor(weights=None, **shape)
     if weights == "random":
         for layer in base.layers:
             if isinstance(layer, keras.layers.Conv2D):  # He (arXiv:1502.01852), or a plain VGG16 does not learn
                 layer.kernel.assign(keras.initializers.HeNormal()(layer.kernel.shape))
-    elif weights != "imagenet":
-        file = Path(weights) / backbone.imagenet_file if Path(weights).is_dir() else Path(weights)
-        if not file.exists():
-            raise FileNotFoundError(f"There is no weights file '{file.name}' for {name}: check the setting 'weights'.")
-        try:
-            base.load_weights(file)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"'{file.name}' holds no {name} weights without classification top.") from error
+        return base
+    file = weights_file(name, weights)
+    try:
+        base.load_weights(file)
+    except MemoryError:
+        raise
+    except Exception as error:  # HDF5 and Keras raise many kinds: for other layers, other shapes, half a file
+        raise ValueError(
+            f"'{file.name}' holds no {name} weights without classification top, or is damaged: "
+            f"name another file or folder in the setting 'weights'."
+        ) from error
     return base
+
+
+def _with_imagenet_weights(name, backbone, shape):
+    if not imagenet_available(name):
+        raise FileNotFoundError(
+            f"ImageNet weights for {name} are neither cached nor can {WEIGHTS_HOST} be reached: connect once, "
+            f"set weights to a folder that holds '{backbone.imagenet_file}', or use the preset 'cpu-scratch'."
+        )
+    try:
+        return backbone.constructor(weights="imagenet", **shape)
+    except Exception as error:  # Keras raises no kind of its own for what arrives half or not at all
+        raise ConnectionError(
+            f"Keras cannot load its ImageNet weights for {name} ({' '.join(str(error).split())[:200]}): try again, "
+            f"or set weights to a folder that holds '{backbone.imagenet_file}'."
+        ) from error

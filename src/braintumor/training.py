@@ -16,7 +16,7 @@ import pandas
 from .cluster import agree, apart
 from .config import BUILD_DIR, Settings, recipe_named
 from .files import checksum, claim, read_file, replace_file
-from .models import backbone_named, build_classifier, imagenet_available, set_trainable
+from .models import backbone_named, build_classifier, imagenet_available, set_trainable, weights_identity
 
 HEAD_RATE, FINE_TUNE_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
 EMA = 0.99  # how much of the moving average of the weights each step keeps
@@ -38,9 +38,13 @@ def run_name(settings: Settings, model: str) -> str:
 
 
 def run_folder(settings: Settings, model: str, table: pandas.DataFrame) -> Path:
-    """Where checkpoints live: other settings or other scans lead to another folder, so nothing stale is ever hit."""
+    """Where checkpoints live: other settings or other scans lead to another folder, so nothing stale is ever hit.
+
+    A weights file counts by its content, so it may lie elsewhere; FileNotFoundError where it is missing.
+    """
     scans = table[["path", "sha256", "label", "subset"]].sort_values("path").to_csv(index=False)
     decisive = {name: value for name, value in dataclasses.asdict(settings).items() if name != "unreadable"}
+    decisive["weights"] = weights_identity(model, settings.weights)
     identity = json.dumps(decisive, sort_keys=True) + scans + keras.backend.backend()
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return BUILD_DIR / "models" / f"{run_name(settings, model)}-{digest}"
