@@ -22,6 +22,7 @@ HEAD_RATE, FINE_TUNE_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
 EMA = 0.99  # how much of the moving average of the weights each step keeps
 HEAD_VIEWS = 4  # augmented views of each scan that a new head sees in turn, while its backbone is frozen
 CHECKPOINT = "epoch-{:03d}.weights.h5"
+FIRST_LINE, NEXT_LINE = 10.0, 60.0  # seconds until something shows how far it is, and at most until it does so again
 
 
 def with_available_weights(settings: Settings, model: str) -> Settings:
@@ -106,15 +107,15 @@ def train(model: keras.Model, train_scans, validation_scans, settings: Settings,
     number, MemoryError that names a smaller batch, RuntimeError while another process trains this run. Processes that
     share batches (cluster.py) call it alike, with one ``folder``; there, a head learns from scans, a new view an epoch.
     """
-    share = train_scans.share
+    share, plan = train_scans.share, phases(settings, model.name)
     with claim(folder) if share.first else nullcontext(), named_out_of_memory(settings.batch_size):
         history = read_history(folder)
         done = len(history)
         agree(share, f"{folder.name}, {done} epochs done")
         if done and share.first:
             print(f"{done} of {settings.epochs} epochs are on disk:")
-            print(*progress_lines(history, settings.epochs), sep="\n")
-        for phase in [phase for phase in phases(settings, model.name) if done <= phase["last"]]:
+            print(*progress_lines(history, plan), sep="\n")
+        for phase in [phase for phase in plan if done <= phase["last"]]:
             compile_phase(model, phase, settings.recipe, len(train_scans))
             if done >= phase["first"]:
                 read_file(folder / CHECKPOINT.format(done), model.load_weights, history["checkpoint"].iloc[-1])
@@ -138,21 +139,28 @@ def fit_head(model: keras.Model, train_scans, validation_scans, epochs: range, k
     """Train the head as ``fit`` would, on features that the frozen backbone computes once a view, not once an epoch.
 
     The first ``HEAD_VIEWS`` epochs see the batches they would see in ``fit``; later ones those views in other orders.
+    Computing features counts as time of the epoch that needs them first.
     """
     pooled = model.get_layer("pooled").output
     backbone, head = keras.Model(model.input, pooled), keras.Model(pooled, model.output)
     head.compile(model.optimizer, model.loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
 
     @functools.cache
-    def features(scans, view):
+    def features(scans, view, of_what):
         scans.epoch = view
-        batches = map(scans.__getitem__, range(len(scans)))
-        pairs = [(backbone.predict_on_batch(images), one_hot) for images, one_hot in batches]
+        progress = Progress(f"features of {of_what}", len(scans))
+        pairs = []
+        for index in range(len(scans)):
+            images, one_hot = scans[index]
+            pairs.append((backbone.predict_on_batch(images), one_hot))
+            progress.update(index + 1)
         return [numpy.concatenate(part) for part in zip(*pairs)]
 
     for epoch in epochs:
-        inputs, one_hot = features(train_scans, epoch % HEAD_VIEWS)
-        held_out = features(validation_scans, 0) if validation_scans else None
+        keeper.start_clock()
+        view = epoch % HEAD_VIEWS
+        inputs, one_hot = features(train_scans, view, f"view {view + 1}")
+        held_out = features(validation_scans, 0, "validation scans") if validation_scans else None
         order = numpy.arange(len(inputs))
         if epoch >= HEAD_VIEWS:
             order = numpy.random.default_rng([train_scans.seed, epoch, 0]).permutation(order)
@@ -179,21 +187,37 @@ def named_out_of_memory(batch_size: int):
 
 
 class EpochKeeper(keras.callbacks.Callback):
-    """After each epoch: a line of progress, the best model, a checkpoint, and last the history that names it."""
+    """After each epoch: a line of progress, the best model, a checkpoint, and last the history that names it.
+
+    In a long epoch there are lines of progress too: soon in the first, whose length nobody knows, later once a minute.
+    """
+
+    async_safe = True  # to Keras: no batch needs to wait until a line is printed
 
     def __init__(self, network, folder, phase, settings, train_scans):
         super().__init__()
         self.network, self.folder, self.phase, self.settings = network, folder, phase, settings
         self.train_scans = train_scans
+        self.started, self.progress, self.first_line = None, None, FIRST_LINE
         # puts the averaged weights in the network's place while it is judged; else nothing
         ema = recipe_named(settings.recipe)["ema"]
         self.average = keras.callbacks.SwapEMAWeights() if ema else keras.callbacks.Callback()
+
+    def start_clock(self):
+        """Let the time of an epoch begin, unless it has."""
+        if self.started is None:
+            self.started = time.perf_counter()
 
     def on_epoch_begin(self, epoch, logs=None):
         # order, augmentation and dropout follow (seed, epoch), so a stop in between changes nothing
         self.train_scans.epoch = epoch
         self.network.get_layer("dropout").seed_generator.state.assign([self.train_scans.seed, epoch << 20])
-        self.started = time.perf_counter()
+        self.start_clock()
+        self.progress = Progress(f"epoch {epoch + 1}", len(self.train_scans), self.first_line)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.train_scans.share.first:
+            self.progress.update(batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
         step = keras.ops.convert_to_numpy(self.network.optimizer.iterations)
@@ -203,6 +227,7 @@ class EpochKeeper(keras.callbacks.Callback):
             when = f"in epoch {epoch + 1} at learning rate {rate:.1e}"
             raise FloatingPointError(f"The loss is {logs['loss']} {when}: lower the rate or use precision='float32'.")
         seconds = round(time.perf_counter() - self.started, 2)
+        self.started, self.first_line = None, NEXT_LINE
         row = dict(epoch=epoch + 1, phase=self.phase["phase"], seconds=seconds, learning_rate=rate)
         row |= {name: logs.get(name, numpy.nan) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
         first = self.train_scans.share.first
@@ -224,15 +249,89 @@ class EpochKeeper(keras.callbacks.Callback):
         history = pandas.concat([before, pandas.DataFrame([row])], ignore_index=True)
         replace_file(self.folder / "history.csv", lambda file: history.to_csv(file, index=False))
         (self.folder / CHECKPOINT.format(row["epoch"] - 1)).unlink(missing_ok=True)
-        print(progress_lines(history, self.settings.epochs)[-1], flush=True)
+        print(progress_lines(history, phases(self.settings, self.network.name))[-1], flush=True)
 
 
-def progress_lines(history: pandas.DataFrame, epochs: int) -> list[str]:
-    """A line an epoch: time taken, loss and accuracy on training and validation scans, time left."""
-    left = history["seconds"].rolling(3, min_periods=1).mean() * (epochs - history["epoch"]) / 60
-    return [
-        f"epoch {row.epoch:2d}/{epochs} {row.phase:9s} {row.seconds:6.1f} s   loss {row.loss:.3f}  "
-        f"accuracy {row.accuracy:.3f}   validation loss {row.val_loss:.3f}  accuracy {row.val_accuracy:.3f}   "
-        f"about {row.left:.0f} min left"
-        for row in history.assign(left=left).itertuples()
-    ]
+class Progress:
+    """Says how far something is, in lines that suit a log and a notebook; nothing where it ends soon.
+
+    Args:
+        what: What is done batch by batch, such as ``features of view 1``.
+        total: How many batches there are.
+        first_line: Seconds until the first line; from one line to the next it takes twice as long as before, at most
+            ``NEXT_LINE``.
+    """
+
+    def __init__(self, what: str, total: int, first_line: float = FIRST_LINE):
+        self.what, self.total = what, total
+        self.wait = first_line
+        self.last_line = time.perf_counter()
+        self.first_batch = None  # when it was done: what is compiled for it says nothing about the others
+
+    def update(self, done: int) -> None:
+        """Print a line if it is time for one; ``done`` batches are."""
+        now = time.perf_counter()
+        if self.first_batch is None:
+            self.first_batch = now
+        if now - self.last_line < self.wait or done == self.total:
+            return
+        line = f"{self.what}: {done} of {self.total} batches"
+        if done > 1:
+            seconds_each = (now - self.first_batch) / (done - 1)
+            line += f", {in_minutes(seconds_each * (self.total - done))} left"
+        print(line, flush=True)
+        self.last_line = now
+        self.wait = min(2 * self.wait, NEXT_LINE)
+
+
+def in_minutes(seconds: float) -> str:
+    """A time that is about to pass, as people say it."""
+    return f"about {seconds / 60:.0f} min" if seconds >= 60 else "less than 1 min"
+
+
+def progress_lines(history: pandas.DataFrame, plan: list[dict]) -> list[str]:
+    """A line an epoch: time taken, loss and accuracy on training and validation scans, time left (``time_left``)."""
+    lines, last = [], plan[-1]["last"]
+    for done, row in enumerate(history.itertuples(), start=1):
+        taken = f"epoch {row.epoch:2d}/{last} {row.phase:9s} {row.seconds:6.1f} s"
+        training = f"loss {row.loss:.3f}  accuracy {row.accuracy:.3f}"
+        validation = f"validation loss {row.val_loss:.3f}  accuracy {row.val_accuracy:.3f}"
+        lines.append(f"{taken}   {training}   {validation}   {time_left(history[:done], plan)}")
+    return lines
+
+
+def time_left(history: pandas.DataFrame, plan: list[dict]) -> str:
+    """How long the epochs still to come will take, by those of the same kind that have ended.
+
+    Args:
+        history: The epochs so far, one row each, with ``epoch``, ``phase`` and ``seconds``.
+        plan: See ``phases``.
+
+    Returns:
+        The time left, or, while an epoch of some kind to come has never been seen, when it will be known.
+    """
+    taken = {}  # seconds of the epochs that have ended, by kind
+    for row in history.itertuples():
+        taken.setdefault(epoch_kind(row.epoch, row.phase), []).append(row.seconds)
+    coming = {}  # epochs still to come, by kind
+    for phase in plan:
+        for epoch in range(max(phase["first"], len(history) + 1), phase["last"] + 1):
+            coming.setdefault(epoch_kind(epoch, phase["phase"]), []).append(epoch)
+    if not coming:
+        return "done"
+    unknown = [epochs[0] for kind, epochs in coming.items() if kind not in taken]
+    if unknown:
+        return f"time left: known after epoch {max(unknown)}"
+    left, first_alone = 0.0, False
+    for kind, epochs in coming.items():
+        later = taken[kind][1:]  # the first of a kind takes longer: it compiles, or computes validation features too
+        first_alone = first_alone or not later
+        # the median, as a laptop may have slept during an epoch
+        left += len(epochs) * numpy.median(later[-3:] or taken[kind])
+    at_most = ", or less" if first_alone and left >= 60 else ""
+    return f"{in_minutes(left)} left{at_most}"
+
+
+def epoch_kind(epoch: int, phase: str) -> tuple[str, bool]:
+    """What epochs have in common that take equally long: the phase, and whether a head has its features by then."""
+    return phase, phase == "head" and epoch > HEAD_VIEWS
