@@ -282,7 +282,8 @@ def test_the_command_trains_as_the_notebooks_do(few_phantoms, build_folder, monk
     assert command.main(given.split()) == 0
     table = capsys.readouterr().out.splitlines()[-3:]
     assert [line.split()[:2] for line in table] == [["model", "subset"], ["vgg16", "validation"], ["vgg16", "test"]]
-    assert [folder.name for folder in (build_folder / "results").iterdir()] == ["vgg16-scratch-original-32px-seed0"]
+    written = sorted(path.name for path in (build_folder / "results").iterdir())
+    assert written == ["metrics.csv", "vgg16-scratch-original-32px-seed0"]
     with pytest.raises(SystemExit, match="There is no protocol 'mine'"):
         command.main(["train", "--model", "vgg16", "--protocol", "mine", "--weights", "random", "--recipe", "scratch"])
 

@@ -419,6 +419,31 @@ def weights_server(notop, tmp_path, monkeypatch):
         web.shutdown()
 
 
+def test_resnet50_is_trained_from_weights_that_keras_downloads(
+    weights_server, networks, own_scans, build_folder, monkeypatch
+):
+    """The command that fills the row "ResNet50, ImageNet", with fewer scans, pixels and epochs."""
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(own_scans))
+    given = "train --model resnet50 --preset cpu"
+    quick = "--protocol original --image-size 32 --epochs 1"
+    assert command.main(f"{given} {quick}".split()) == 0
+    assert weights_server.asked == [f"/{models.BACKBONES['resnet50'].imagenet_file}"]  # once
+    results = config.RESULTS_DIR / "cpu"
+    run = evaluation.read_run(results / "resnet50-transfer-original-32px-seed0")
+    expected = models.fingerprint(networks["resnet50"].get_layer("backbone"))
+    assert run["facts"]["weights"] == "imagenet, not checked"
+    assert run["facts"]["weights_fingerprint"] == expected
+    assert run["history"]["phase"].tolist() == ["head"]
+    kept = build_folder / "models" / run["facts"]["checkpoints"] / "best.keras"
+    trained = keras.saving.load_model(kept)
+    assert models.fingerprint(trained.get_layer("backbone")) == expected
+    rows = pd.read_csv(results / "metrics.csv")
+    columns = ["model", "recipe", "weights", "subset", "n"]
+    described = ["resnet50", "transfer", "imagenet, not checked"]
+    assert rows[columns].to_numpy().tolist() == [[*described, "validation", 4], [*described, "test", 16]]
+    assert rows["accuracy"].between(0, 1).all()
+
+
 def test_weights_that_arrive_damaged_are_refused_in_one_sentence(weights_server):
     weights_server.content = weights_server.content[:1000]
     with pytest.raises(ConnectionError, match="^Keras cannot load its ImageNet weights for resnet"):

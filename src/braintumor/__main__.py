@@ -53,7 +53,7 @@ def commands() -> argparse.ArgumentParser:
 
 
 def train(options) -> int:
-    """Train and judge as the options say, and print the scores."""
+    """Train and judge as the options say, print the scores and give them their rows in metrics.csv."""
     from . import cluster, config, evaluation
 
     where = options.coordinator, options.processes, options.process
@@ -67,6 +67,7 @@ def train(options) -> int:
     scores = evaluation.metrics_table([run])
     columns = ["model", "subset", "n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1"]
     print(scores[columns].to_string(index=False))
+    evaluation.write_all_metrics(settings.results_dir)
     return 0
 
 

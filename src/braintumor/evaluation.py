@@ -9,8 +9,9 @@ from pathlib import Path
 import keras
 import numpy
 import pandas
+from filelock import FileLock
 
-from . import dataset
+from . import config, dataset
 from .cluster import ALONE, apart
 from .config import Settings
 from .files import read_file, replace_file
@@ -181,5 +182,7 @@ def metrics_table(runs) -> pandas.DataFrame:
 
 def write_all_metrics(results_dir: Path) -> None:
     """Compute metrics.csv anew from the files of every run in the folder."""
-    runs = [read_run(file.parent) for file in sorted(results_dir.glob(f"*/{LAST_FILE}"))]
-    write_table(metrics_table(runs), results_dir / "metrics.csv")
+    config.BUILD_DIR.mkdir(parents=True, exist_ok=True)
+    with FileLock(config.BUILD_DIR / "metrics.lock"):  # trainings side by side may end at the same time
+        runs = [read_run(file.parent) for file in sorted(results_dir.glob(f"*/{LAST_FILE}"))]
+        write_table(metrics_table(runs), results_dir / "metrics.csv")
