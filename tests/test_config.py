@@ -26,7 +26,7 @@ def test_single_values_can_be_changed_without_changing_the_preset():
 def test_the_environment_chooses_another_preset(monkeypatch):
     monkeypatch.setenv("BRAINTUMOR_PRESET", "sample")
     settings = config.settings_from("full", seed=0)
-    assert (settings.preset, settings.image_size) == ("sample", 40)
+    assert (settings.preset, settings.image_size) == ("sample", 48)
 
 
 def test_an_empty_variable_is_none(monkeypatch):

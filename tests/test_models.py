@@ -4,7 +4,7 @@ import contextlib
 import os
 from types import SimpleNamespace
 
-from braintumor import models, training
+from braintumor import models, processor, training
 from braintumor.config import settings_from
 
 import keras
@@ -188,11 +188,11 @@ def hardware(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
 
     def pretend(device, flags):
-        processor = tmp_path / "cpuinfo"
+        cpuinfo = tmp_path / "cpuinfo"
         if flags is not None:
-            processor.write_text(flags)
+            cpuinfo.write_text(flags)
         monkeypatch.setattr(keras.ops, "zeros", lambda shape: SimpleNamespace(device=device))
-        monkeypatch.setattr(models, "Path", lambda name: processor)
+        monkeypatch.setattr(processor, "Path", lambda name: cpuinfo)
 
     return pretend
 

@@ -91,7 +91,7 @@ def finished(tiny, quick, two_sequences, tmp_path_factory):
         (dict(recipe="original", head_epochs=0, epochs=20), [("all", 1, 20, 1e-3)]),
         (dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=32), [("all", 1, 20, 3e-4)]),
         (dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=16), [("all", 1, 20, 1.5e-4)]),
-        (dict(recipe="scratch+quick", head_epochs=0, epochs=7, batch_size=16), [("all", 1, 7, 2.5e-4)]),
+        (dict(recipe="scratch+quick", head_epochs=0, epochs=6, batch_size=16), [("all", 1, 6, 2.5e-4)]),
     ],
 )
 def test_the_phases_of_each_recipe(quick, changes, expected):

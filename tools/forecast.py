@@ -6,11 +6,10 @@ with AVX-512 and float32, and with AVX-512 and bfloat16.
 
 import json
 import os
-import re
 import time
 from pathlib import Path
 
-from braintumor import config, splits
+from braintumor import config, processor, splits
 
 import numpy as np
 import pandas as pd
@@ -19,16 +18,16 @@ from threadpoolctl import threadpool_limits
 # Seconds of one core that a notebook takes besides its training on the machine that was
 # measured, which ran ``_python_seconds`` in PYTHON_SECONDS: imports, graphs, figures.
 NOTEBOOK_SECONDS = {
-    "01_download": 6.0,
-    "02_explore": 10.0,
+    "01_download": 4.0,
+    "02_explore": 8.0,
     "03_train_vgg16": 16.0,
-    "04_train_resnet50": 34.0,
-    "05_compare": 16.0,
+    "04_train_resnet50": 38.0,
+    "05_compare": 17.0,
 }
-PYTHON_SECONDS = 0.25
+PYTHON_SECONDS = 0.012
 # Floating-point operations of the sample's trainings, as matrix products of the same
 # duration (TFLOP): small feature maps and updates of the weights included.
-TRAINING_TFLOP = {"03_train_vgg16": 13.0, "04_train_resnet50": 8.0}
+TRAINING_TFLOP = {"03_train_vgg16": 9.5, "04_train_resnet50": 6.0}
 BFLOAT16_GAIN = 1.8  # how much faster the trainings are with it than with float32
 
 # How much less a scan costs at 128 px than its number of pixels foretells from the
@@ -48,7 +47,7 @@ def quick_run_sentence(notebooks: list[str]) -> str:
     """
     slower = _python_seconds() / PYTHON_SECONDS
     tflop_per_second = _matrix_product_tflops()
-    if _has_bfloat16():
+    if processor.multiplies_bfloat16():
         tflop_per_second *= BFLOAT16_GAIN
     seconds = {}
     for name in notebooks:
@@ -86,14 +85,6 @@ def _matrix_product_tflops() -> float:
             matrix @ matrix
             times.append(time.perf_counter() - started)
     return 2 * size**3 / min(times) / 1e12
-
-
-def _has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16, without importing Keras to know."""
-    processor = Path("/proc/cpuinfo")
-    if not processor.exists():
-        return False
-    return bool(re.search("avx512_bf16|amx_bf16", processor.read_text()))
 
 
 def whole_study_minutes(results: Path) -> float:

@@ -66,7 +66,7 @@ class Settings:
 _CPU = dict(protocol="patient", recipe="transfer", weights="imagenet", image_size=128, batch_size=32,
             head_epochs=5, epochs=20, max_scans=None, precision="auto")  # fmt: skip
 PRESETS = {
-    "sample": _CPU | dict(image_size=40, batch_size=16, head_epochs=2, epochs=7, max_scans=400),  # runs in minutes
+    "sample": _CPU | dict(image_size=48, batch_size=16, head_epochs=2, epochs=6, max_scans=400),  # runs in minutes
     "cpu": _CPU,  # all scans on a laptop without a GPU
     "cpu-scratch": _CPU | dict(recipe="scratch", weights="random", head_epochs=0),  # nothing to download but the scans
     "full": _CPU | dict(image_size=224),  # all scans at the original's size, on a GPU

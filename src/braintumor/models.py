@@ -13,6 +13,7 @@ import keras
 
 from .download import reachable
 from .files import checksum
+from .processor import multiplies_bfloat16
 
 WEIGHTS_HOST = "storage.googleapis.com"  # where keras.applications keeps its weights
 NOT_CHECKED = "imagenet, not checked"  # what provenance says where there is no fingerprint to compare with
@@ -31,8 +32,6 @@ class Backbone(NamedTuple):
 
 # mode "caffe" of keras.applications: 0-255, less the mean of blue, green, red; grey scans need no swap
 CAFFE = dict(scale=255.0, offset=[-103.939, -116.779, -123.68])
-# of the instruction sets that oneDNN can be held to, those that multiply bfloat16
-BFLOAT16_ISAS = ("DEFAULT", "ALL", "AVX2_VNNI_2", "AVX512_CORE_BF16", "AVX512_CORE_FP16")
 SMALLEST_IMAGE = 32  # pixels: what every backbone can be built for
 NO_TOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
 BACKBONES = {
@@ -139,18 +138,7 @@ def choose_precision(precision: str) -> str:
         return precision
     if _on_gpu():
         return "mixed_float16"
-    return "mixed_bfloat16" if _processor_multiplies_bfloat16() else "float32"
-
-
-def _processor_multiplies_bfloat16() -> bool:
-    """Whether the processor can, and the environment does not keep oneDNN, which does it, from using that."""
-    processor = Path("/proc/cpuinfo")
-    if not processor.exists() or not re.search("avx512_bf16|amx_bf16", processor.read_text()):
-        return False
-    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
-        return False
-    highest = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
-    return highest.upper() in BFLOAT16_ISAS or highest.upper().startswith(("AVX10", "AVX512_CORE_AMX"))
+    return "mixed_bfloat16" if multiplies_bfloat16() else "float32"
 
 
 def _on_gpu():
