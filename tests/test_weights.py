@@ -428,7 +428,7 @@ def test_resnet50_is_trained_from_weights_that_keras_downloads(
     quick = "--protocol original --image-size 32 --epochs 1"
     assert command.main(f"{given} {quick}".split()) == 0
     assert weights_server.asked == [f"/{models.BACKBONES['resnet50'].imagenet_file}"]  # once
-    results = config.RESULTS_DIR / "cpu"
+    results = config.RESULTS_DIR
     run = evaluation.read_run(results / "resnet50-transfer-original-32px-seed0")
     expected = models.fingerprint(networks["resnet50"].get_layer("backbone"))
     assert run["facts"]["weights"] == "imagenet, not checked"
