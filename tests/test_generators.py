@@ -1,6 +1,6 @@
 """How do scans reach the network, fast and repeatably?"""
 
-from braintumor import generators, splits
+from braintumor import generators, images, splits
 from braintumor.generators import AUGMENTATIONS, ScanSequence
 
 import cv2
@@ -244,7 +244,7 @@ def test_the_sequences_of_a_study(few_phantoms, quick):
 def test_the_head_is_cropped_to_a_square_that_keeps_its_shape():
     scan = numpy.zeros((100, 120), "uint8")
     cv2.ellipse(scan, (70, 40), (20, 30), 0, 0, 360, 160, -1)
-    square, (x, y) = generators.head_square(scan)
+    square, (x, y) = images.head_square(scan)
     assert square.shape == (61, 61) and (x, y) == (40, 10)
     columns, rows = ((square > 128).any(axis=axis).sum() for axis in (0, 1))
     assert abs(columns - 41) <= 1 and abs(rows - 61) <= 1
@@ -257,7 +257,7 @@ def test_any_scan_has_a_head_square_even_one_without_a_head(height, width, grey,
     blank = numpy.full((height, width), grey, "uint8")
     noisy = numpy.random.default_rng(seed).integers(0, 256, (height, width), dtype="uint8")
     for scan in (blank, noisy):
-        square, _ = generators.head_square(scan)
+        square, _ = images.head_square(scan)
         assert square.shape[0] == square.shape[1] and square.dtype == numpy.uint8
 
 

@@ -10,8 +10,7 @@ import pandas
 from scipy.spatial.distance import cdist
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from .dataset import read_scan
-from .generators import head_frame
+from .images import head_frame, read_scan
 
 FEATURES = ["width", "height", "bytes", "mean_grey", "contrast", "border"]  # contrast: the deviation of greys
 NEAR = 24  # of 256 bits: two perceptual hashes that differ in no more are near-duplicates

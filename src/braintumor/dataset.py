@@ -1,19 +1,18 @@
 """Which scans are there, and are they the right ones? Locate, list, verify."""
 
-import hashlib
 import os
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import cv2
-import numpy
 import pandas
 
 from . import download
 from .config import BUILD_DIR, DATA_DIR
 from .files import checksum
+from .images import examine as examine  # notebooks and tests find them here
+from .images import read_scan as read_scan
 
 BOX = ["box_x", "box_y", "box_w", "box_h"]
 SAMPLE = Path(__file__).with_name("phantoms.zip")  # written by tools/phantoms.py
@@ -83,25 +82,6 @@ def scan_table(root: Path, reference: pandas.DataFrame | None = None) -> pandas.
     table["group"] = same["group"].fillna("file-" + table["sha256"].str[:12])
     table["label_conflict"] = same["label_conflict"].eq(1) | table.groupby("sha256")["label"].transform("nunique").gt(1)
     return table.join(same[BOX].astype(float))
-
-
-def examine(path: Path, sha256: str | None = None) -> tuple[numpy.ndarray | None, str]:
-    """The grey uint8 pixels of one scan, turned as its EXIF data say, and what is wrong with the file, or ""."""
-    try:
-        content = numpy.fromfile(path, "uint8")
-        pixels = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
-        changed = sha256 and hashlib.sha256(content).hexdigest() != sha256
-        return pixels, "no whole image" if pixels is None else "changed since it was listed" if changed else ""
-    except (OSError, cv2.error) as error:  # OpenCV has no words for people
-        return None, getattr(error, "strerror", None) or "empty, or larger than 67 million pixels"
-
-
-def read_scan(path: Path, sha256: str | None = None) -> numpy.ndarray:
-    """One scan as grey uint8 pixels (0-255), shape (height, width); ValueError names the file and what is wrong."""
-    pixels, problem = examine(path, sha256)
-    if problem:
-        raise ValueError(f"'{'/'.join(path.parts[-3:])}' cannot be read ({problem}): replace it or remove it.")
-    return pixels
 
 
 def verify(root: Path, table: pandas.DataFrame, reference: pandas.DataFrame | None = None) -> dict:

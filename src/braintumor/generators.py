@@ -15,7 +15,8 @@ import pandas
 
 from .cluster import ALONE
 from .config import Settings, recipe_named
-from .dataset import BOX, read_scan
+from .dataset import BOX
+from .images import read_scan, to_square
 
 # degrees, share of the side, mirrored or not, largest logarithm of the zoom; shares of scans that get other looks
 AUGMENTATIONS = {
@@ -24,31 +25,6 @@ AUGMENTATIONS = {
     "views": {"rotation": 10.0, "shift": 0.05, "flip": True},  # of a scan that is judged
 }
 BLOCK = 32  # scans of a batch whose changes come from one random generator: another number, other changes
-
-
-def head_frame(image: numpy.ndarray) -> tuple[int, int, int, int]:
-    """x, y, width, height (px) around the rows and columns with more than 2 % of bright pixels; all if none has."""
-    low, high = numpy.percentile(image, (1, 99))
-    bright = image > low + 0.1 * (high - low)
-    head = numpy.outer(bright.mean(axis=1) > 0.02, bright.mean(axis=0) > 0.02)
-    return cv2.boundingRect(numpy.uint8(head)) if head.any() else (0, 0, *image.shape[::-1])
-
-
-def head_square(image: numpy.ndarray) -> tuple[numpy.ndarray, tuple[int, int]]:
-    """The square around the head, its grey levels spread between their 1st and 99th percentile, and its x, y (px)."""
-    x, y, width, height = head_frame(image)
-    side = max(width, height)
-    x, y = x - (side - width) // 2, y - (side - height) // 2
-    head = cv2.warpAffine(image, numpy.float32([[1, 0, -x], [0, 1, -y]]), (side, side))  # black where the scan ends
-    low, high = numpy.percentile(head, (1, 99))
-    return numpy.uint8(numpy.clip((head - low) * (255 / max(high - low, 1)), 0, 255)), (x, y)
-
-
-def to_square(image: numpy.ndarray, size: int, frame: str):
-    """A scan, or its head (``head_square``), as a uint8 square; x, y of its corner (px) and what x, y are scaled by."""
-    image, corner = head_square(image) if frame == "head" else (image, (0, 0))
-    square = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-    return square, corner, [size / side for side in image.shape[::-1]]
 
 
 class ImageFile:
