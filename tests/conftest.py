@@ -116,7 +116,7 @@ def two_sequences():
 def trained(few_phantoms, tmp_path_factory):
     """A short training of a small network on phantoms, packaged: settings, table, root and file."""
     from braintumor import config, evaluation, splits, training
-    from braintumor.app import classify
+    from braintumor.app import release
 
     root, folder = few_phantoms[0], tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
@@ -128,7 +128,7 @@ def trained(few_phantoms, tmp_path_factory):
                                    precision="float32", seed=0)  # fmt: skip
         evaluation.train_and_judge(settings, "vgg16")
         _, table, _ = splits.load_study(settings)
-        return settings, table, root, classify.package(settings, "vgg16", folder / "classifiers"), folder
+        return settings, table, root, release.package(settings, "vgg16", folder / "classifiers"), folder
 
 
 @pytest.fixture

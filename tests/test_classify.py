@@ -9,7 +9,7 @@ from pathlib import Path
 
 from braintumor import __main__ as command
 from braintumor import config, dataset, evaluation, files, metrics, training
-from braintumor.app import classify
+from braintumor.app import answers, classify
 
 import cv2
 import keras
@@ -234,7 +234,7 @@ def test_a_name_that_looks_like_a_number_is_a_name_and_a_cut_letter_is_no_obstac
     whole = Path("said.csv").read_bytes()
     Path("said.csv").write_bytes(whole[: whole.index("\u00fc".encode()) + 1])
     asked = []
-    monkeypatch.setattr(classify, "read_pages", lambda path, read=classify.read_pages: asked.append(path) or read(path))
+    monkeypatch.setattr(answers, "read_pages", lambda path, read=answers.read_pages: asked.append(path) or read(path))
     command.main(arguments)
     assert Path("said.csv").read_bytes() == whole
     assert asked == [Path("0002"), Path("\u00fcber")]  # the last that was whole, in case it had more pages

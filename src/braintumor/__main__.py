@@ -11,16 +11,9 @@ CHANGES = {"protocol": str, "recipe": str, "weights": str, "image_size": int, "b
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status, 1 where a file could not be read; else SystemExit says why."""
     options = commands().parse_args(arguments)
-    from .app import classify  # not above: Keras takes seconds, and --help should not
-
+    command = {"train": train, "classify": classify, "export": export}[options.command]
     try:
-        if options.command == "train":
-            return train(options)
-        classifier = classify.load_classifier(options.model, options.sha256)
-        if options.command == "classify":
-            return tell(classify, options, classifier)
-        classify.export(classifier[0], options.to, options.into)
-        return 0
+        return command(options)
     except (OSError, ValueError, ImportError, RuntimeError, MemoryError, FloatingPointError) as error:
         sys.exit(f"{error}")
 
@@ -46,20 +39,29 @@ def commands() -> argparse.ArgumentParser:
     give = several.add_parser("export", help="write a classifier in another format")
     give.add_argument("--to", required=True, choices=["onnx", "openvino"])
     give.add_argument("--into", required=True, type=Path, help="the file to write: ....onnx, or ....xml for OpenVINO")
+    say.add_argument("--model", help="a classifier: ....onnx or ....keras, or its URL (default: that of models/)")
+    give.add_argument("--model", required=True, help="a classifier: braintumor-....keras, or its URL")
     for command in (say, give):
-        command.add_argument("--model", required=True, help="a classifier: braintumor-....keras, or its URL")
         command.add_argument("--sha256", help="its checksum, which is compared")
     return parser
 
 
-def train(options) -> int:
-    """Train and judge as the options say, print the scores and give them their rows in metrics.csv."""
-    from . import cluster, config, evaluation
+def settings_of(options: argparse.Namespace):
+    """The settings that the options of ``train`` ask for."""
+    from . import config
 
+    changes = {name: getattr(options, name) for name in CHANGES}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    return config.settings_from(options.preset, seed=options.seed, **changes)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train and judge as the options say, print the scores and give them their rows in metrics.csv."""
+    from . import cluster, evaluation  # not above: Keras takes seconds, and --help should not
+
+    settings = settings_of(options)
     where = options.coordinator, options.processes, options.process
     several = options.cluster or any(value is not None for value in where)
-    changes = {name: value for name, value in vars(options).items() if name in CHANGES and value is not None}
-    settings = config.settings_from(options.preset, seed=options.seed, **changes)
     with cluster.join(*where) if several else nullcontext(cluster.ALONE) as share:
         run = evaluation.train_and_judge(settings, options.model, share)
     if not share.first:
@@ -71,21 +73,72 @@ def train(options) -> int:
     return 0
 
 
-def tell(classify, options, classifier: tuple) -> int:
+def classify(options: argparse.Namespace) -> int:
     """Print, or write, the answers to all files that the options name; 1 where one could not be read."""
-    files, done = classify.images_in(options.paths), classify.answered(options.into) if options.into else {}
-    left = [file for file in files if str(file) not in done]
-    count, status = len(files) - len(left), int(any(done.values()))
-    for table in classify.classify_batches(left, classifier):
-        count, status = count + table["file"].nunique(), max(status, int((table["problem"] != "").any()))
-        if options.into:
-            table.to_csv(options.into, mode="a", header=not options.into.exists(), index=False, float_format="%.6g")
-            print(f"{count:,} of {len(files):,} files", end="\r", file=sys.stderr, flush=True)
-        elif options.json:
-            print(table.to_json(orient="records", lines=True), end="", flush=True)
-        else:
-            print(*(f"{row.file}: {row.problem or row.says}" for row in table.itertuples()), sep="\n", flush=True)
+    from .app import engines, readers
+
+    classifier = engines.load_classifier(options.model, options.sha256)
+    files = readers.images_in(options.paths)
+    if options.into:
+        return write_answers(files, classifier, options.into)
+    if options.json:
+        return print_json(files, classifier)
+    return print_lines(files, classifier)
+
+
+def print_lines(files: list, classifier) -> int:
+    """A line a page; 1 where a file could not be read."""
+    from .app import answers  # and no tables: pandas takes longer than an answer
+
+    status = 0
+    for batch in answers.answer_batches(files, classifier):
+        for answer in batch:
+            print(f"{answer.file}: {answer.problem or answer.says}")
+            if answer.problem:
+                status = 1
+        sys.stdout.flush()
     return status
+
+
+def print_json(files: list, classifier) -> int:
+    """A JSON object a page; 1 where a file could not be read."""
+    from .app import classify as tables
+
+    status = 0
+    for table in tables.classify_batches(files, classifier):
+        print(table.to_json(orient="records", lines=True), end="", flush=True)
+        if (table["problem"] != "").any():
+            status = 1
+    return status
+
+
+def write_answers(files: list, classifier, into: Path) -> int:
+    """Append the answers to a CSV file, after those that it has; 1 where a file could not be read."""
+    from .app import classify as tables
+
+    answered = tables.resume_answers(into)
+    status = int(any(answered.values()))
+    remaining = [file for file in files if str(file) not in answered]
+    count = len(files) - len(remaining)
+    for table in tables.classify_batches(remaining, classifier):
+        header = not into.exists()
+        table.to_csv(into, mode="a", header=header, index=False, float_format="%.6g")
+        count += table["file"].nunique()
+        print(f"{count:,} of {len(files):,} files", end="\r", file=sys.stderr, flush=True)
+        if (table["problem"] != "").any():
+            status = 1
+    return status
+
+
+def export(options: argparse.Namespace) -> int:
+    """Write a classifier in another format."""
+    from .app import engines, release
+
+    if options.model.endswith(".onnx"):
+        raise ValueError("An ONNX file is no classifier to export from: name a braintumor-....keras.")
+    classifier = engines.load_classifier(options.model, options.sha256)
+    release.export(classifier.network, options.to, options.into)
+    return 0
 
 
 if __name__ == "__main__":

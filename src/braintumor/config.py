@@ -8,6 +8,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 ROOT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
 DATA_DIR = ROOT / "data"  # downloads and the committed group table
 RESULTS_DIR = ROOT / "results"  # small committed facts
+MODELS_DIR = ROOT / "models"  # a committed classifier and its checksum
 BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick run makes
 
 PLAIN = dict(batch_norm_momentum=None, zero_init=False, frame="scan", augmentation="original", label_smoothing=0.0,

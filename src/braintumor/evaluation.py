@@ -14,7 +14,7 @@ from filelock import FileLock
 from . import config, dataset
 from .cluster import ALONE, apart
 from .config import Settings
-from .files import read_file, replace_file
+from .files import read_file, replace_file, write_table
 from .generators import AUGMENTATIONS, sequences, subset_sequence
 from .metrics import metrics_row
 from .models import NOT_CHECKED, choose_precision, describe_weights
@@ -145,11 +145,6 @@ def save_run(settings: Settings, model: str, facts: dict, history: pandas.DataFr
     write_table(predictions, folder / "predictions.csv")
     replace_file(folder / LAST_FILE, lambda file: file.write_text(json.dumps(facts, indent=1) + "\n"))
     return folder
-
-
-def write_table(table: pandas.DataFrame, file: Path) -> None:
-    """Write a CSV file whole or not at all, with six significant digits and LF line ends."""
-    replace_file(file, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def read_result(file: Path, notebook: str) -> pandas.DataFrame | dict:

@@ -4,8 +4,10 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+if TYPE_CHECKING:  # what answers quickly reads files, but needs no tables
+    import pandas
 
 
 def checksum(file: Path) -> str:
@@ -35,8 +37,15 @@ def replace_file(file: Path, write) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_table(table: "pandas.DataFrame", file: Path) -> None:
+    """Write a CSV file whole or not at all, with six significant digits and LF line ends."""
+    replace_file(file, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n"))
+
+
 def claim(folder: Path):
     """Lock a run's folder for a ``with``, at most until this process ends; RuntimeError names who has it already."""
+    from filelock import FileLock, Timeout  # brings asyncio, which only a training should wait for
+
     owner = Path(f"{folder}.owner")
     try:
         held = FileLock(f"{folder}.lock").acquire(timeout=0)

@@ -5,6 +5,8 @@ import keras
 import numpy
 import pandas
 
+from .heatmaps import heatmaps_from, upsample
+
 
 def grad_cam(model: keras.Model, images: numpy.ndarray, classes: numpy.ndarray) -> numpy.ndarray:
     """Grad-CAM (arXiv:1610.02391) of one class index for each image: float32 (n, size, size), in [0, 1].
@@ -20,9 +22,8 @@ def grad_cam(model: keras.Model, images: numpy.ndarray, classes: numpy.ndarray) 
     features, activity = numpy.float32(features), numpy.float32(activity)
     first, second = (keras.ops.convert_to_numpy(layer.kernel).astype("float32") for layer in (hidden, last))
     weights = ((activity > 0) * second.T[classes]) @ first.T
-    heat = numpy.maximum(numpy.einsum("nhwc,nc->nhw", features, weights), 0)
-    heat = _spread(heat, images.shape[1])
-    return heat / numpy.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-9)
+    evidence = numpy.einsum("nhwc,nc->nhw", features, weights)
+    return heatmaps_from(evidence, images.shape[1])
 
 
 def on_fields(maps: numpy.ndarray, fields: int) -> numpy.ndarray:
@@ -31,11 +32,7 @@ def on_fields(maps: numpy.ndarray, fields: int) -> numpy.ndarray:
     Such a map has its warmest pixels in the middle of a field, or at the border, and can miss what lies between.
     """
     means = [cv2.resize(numpy.float32(one), (fields, fields), interpolation=cv2.INTER_AREA) for one in maps]
-    return _spread(means, len(maps[0]))
-
-
-def _spread(maps, size):
-    return numpy.stack([cv2.resize(one, (size, size), interpolation=cv2.INTER_LINEAR) for one in maps])
+    return upsample(means, len(maps[0]))
 
 
 def in_boxes(boxes: numpy.ndarray, size: int) -> numpy.ndarray:

@@ -1,0 +1,41 @@
+"""A classifier file of Keras."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import keras
+import numpy as np
+
+from ..files import read_file
+from .engines import Prediction
+from .explain import grad_cam
+
+
+class KerasClassifier(NamedTuple):
+    """See ``engines.Classifier``; its network is one of ``release.with_guard``."""
+
+    network: keras.Model
+    card: dict
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read a file of ``release.package``; ValueError where it is none."""
+        card = read_file(file, _read_card)
+        return cls(read_file(file, keras.saving.load_model), card)
+
+    def predict(self, scans: np.ndarray) -> Prediction:
+        """See ``engines.Classifier``."""
+        outputs = self.network(scans, training=False)
+        parts = [outputs[name] for name in Prediction._fields]
+        return Prediction(*map(keras.ops.convert_to_numpy, parts))
+
+    def heatmaps(self, scans: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """See ``engines.Classifier``."""
+        return grad_cam(self.network, scans, classes)
+
+
+def _read_card(file):
+    with zipfile.ZipFile(file) as archive:
+        return json.loads(archive.read("card.json"))

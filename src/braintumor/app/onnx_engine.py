@@ -1,0 +1,52 @@
+"""A classifier file of ONNX, which answers without Keras and starts in a fraction of a second."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import onnxruntime
+
+from ..files import read_file
+from .engines import CARD, HEATMAPS, INPUT, Prediction
+from .heatmaps import heatmaps_from
+
+ERRORS_ONLY = 3
+PART = 64  # scans whose heatmaps are made at once
+
+
+class OnnxClassifier(NamedTuple):
+    """See ``engines.Classifier``; its file is one of ``release.write_onnx``."""
+
+    network: onnxruntime.InferenceSession
+    card: dict
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read a file of ``release.write_onnx``; ValueError where it is none."""
+        network = read_file(file, _open)
+        metadata = network.get_modelmeta().custom_metadata_map
+        if CARD not in metadata:
+            raise ValueError(
+                f"'{file.name}' has no card, so nothing is known of its labels: "
+                "take a file that tools/release_classifier.py wrote."
+            )
+        return cls(network, json.loads(metadata[CARD]))
+
+    def predict(self, scans: np.ndarray) -> Prediction:
+        """See ``engines.Classifier``."""
+        return Prediction(*self.network.run(Prediction._fields, {INPUT: scans}))
+
+    def heatmaps(self, scans: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """See ``engines.Classifier``."""
+        parts = np.array_split(scans, -(-len(scans) // PART))
+        maps = [self.network.run([HEATMAPS], {INPUT: part})[0] for part in parts]
+        rows = np.arange(len(scans))
+        evidence = np.concatenate(maps)[rows, :, :, classes]
+        return heatmaps_from(evidence, scans.shape[1])
+
+
+def _open(file):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
