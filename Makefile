@@ -32,7 +32,7 @@ scaling: .venv/ready-dev  ## costs of a scan, and what they foretell of more sca
 	@$(BIN)/python tools/scaling.py
 	@$(BIN)/python tools/update_readme.py
 
-demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file; needs notebook 07)
+demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file)
 	@$(BIN)/python tools/demo.py $(if $(MODEL),--model $(MODEL))
 
 test: .venv/ready-dev style  ## style, unit and property tests, the main notebooks on phantoms: 3 to 5 minutes

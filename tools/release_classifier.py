@@ -1,0 +1,28 @@
+"""Write a trained run into models/, as the classifier that comes with the repository.
+
+It takes the options of ``python -m braintumor train`` that trained the run, and the network
+that this left in build/models/.
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
+
+from braintumor.__main__ import commands, settings_of
+
+
+def main(arguments: list[str]) -> None:
+    options = commands().parse_args(["train", *arguments])
+    from braintumor.app import release  # not above: Keras takes seconds, and --help should not
+
+    try:
+        file = release.release(settings_of(options), options.model)
+    except (OSError, ValueError, ImportError) as error:
+        raise SystemExit(f"{error}") from None
+    size = file.stat().st_size / 1e6
+    print(f"models/{file.name}: {size:.1f} MB; commit it with models/checksums.txt.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
