@@ -279,6 +279,8 @@ def test_git_takes_released_files_and_no_other_networks():
 
 RELEASED = list(engines.recorded_checksums(config.MODELS_DIR))
 REAL = os.environ.get("BRAINTUMOR_DATA")
+# of the probabilities that a run has stored: it trained and judged in its own precision, the file answers in float32
+ROUNDING = {"float32": release.TOLERANCE, "mixed_bfloat16": 0.03, "mixed_float16": 0.01}
 
 
 @pytest.mark.skipif(not RELEASED, reason="no classifier is released in models/")
@@ -293,10 +295,14 @@ def test_the_released_file_is_small_and_whole():
 def test_the_released_file_repeats_the_predictions_of_its_run():
     classifier = engines.load_classifier()
     card = classifier.card
-    (stored_file,) = config.RESULTS_DIR.glob(f"**/{card['run']}/predictions.csv")
-    stored = pd.read_csv(stored_file)
+    (folder,) = config.RESULTS_DIR.glob(f"**/{card['run']}")
+    rounding = ROUNDING[json.loads((folder / "settings.json").read_text())["precision"]]
+    stored = pd.read_csv(folder / "predictions.csv")
     stored = stored[stored["subset"].isin(["validation", "test"])].reset_index(drop=True)
     expected = metrics.with_temperature(stored, card["temperature"])
     found = classify.classify([Path(REAL) / path for path in stored["path"]], classifier)
-    assert found["predicted"].tolist() == stored["predicted"].tolist()
-    np.testing.assert_allclose(found[COLUMNS], expected[COLUMNS], atol=release.TOLERANCE)
+    np.testing.assert_allclose(found[COLUMNS], expected[COLUMNS], atol=rounding)
+    second, first = np.sort(expected[COLUMNS])[:, -2:].T
+    decided = first - second > rounding
+    assert decided.mean() > 0.9
+    assert found["predicted"][decided].tolist() == stored["predicted"][decided].tolist()

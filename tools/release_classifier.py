@@ -1,20 +1,21 @@
 """Write a trained run into models/, as the classifier that comes with the repository.
 
-It takes the options of ``python -m braintumor train`` that trained the run, and the network
-that this left in build/models/.
+It takes the options of ``python -m braintumor train`` that trained the run, and the
+network that this left in build/models/.
 """
 
 import os
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
+# TensorFlow reads it when it is imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from braintumor.__main__ import commands, settings_of
 
 
 def main(arguments: list[str]) -> None:
     options = commands().parse_args(["train", *arguments])
-    from braintumor.app import release  # not above: Keras takes seconds, and --help should not
+    from braintumor.app import release  # not above: --help need not wait for Keras
 
     try:
         file = release.release(settings_of(options), options.model)

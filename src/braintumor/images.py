@@ -1,6 +1,6 @@
 """How does an image file become the square that a network sees? Read, crop, resize.
 
-Nothing here needs Keras or pandas, so that a classifier can answer soon after it is asked.
+Nothing here needs Keras or pandas, so that a classifier can answer soon.
 """
 
 import hashlib
@@ -18,13 +18,15 @@ def examine(path: Path, sha256: str | None = None) -> tuple[np.ndarray | None, s
         sha256: Its checksum when it was listed; None is not compared.
 
     Returns:
-        The gray uint8 pixels (height, width), turned as the EXIF data say, or None; and what is wrong, or "".
+        The gray uint8 pixels (height, width), turned as the EXIF data say, or None; and
+        what is wrong, or "".
     """
     try:
         content = np.fromfile(path, "uint8")
         pixels = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
     except (OSError, cv2.error) as error:  # OpenCV has no words for people
-        return None, getattr(error, "strerror", None) or "empty, or larger than 67 million pixels"
+        problem = getattr(error, "strerror", None)
+        return None, problem or "empty, or larger than 67 million pixels"
     if pixels is None:
         return None, "no whole image"
     if sha256 and hashlib.sha256(content).hexdigest() != sha256:
@@ -48,18 +50,19 @@ def read_scan(path: Path, sha256: str | None = None) -> np.ndarray:
     pixels, problem = examine(path, sha256)
     if problem:
         name = "/".join(path.parts[-3:])
-        raise ValueError(f"'{name}' cannot be read ({problem}): replace it or remove it.")
+        advice = "replace it or remove it."
+        raise ValueError(f"'{name}' cannot be read ({problem}): {advice}")
     return pixels
 
 
 def head_frame(image: np.ndarray) -> tuple[int, int, int, int]:
-    """Find the head: the rows and columns in which more than 2 % of the pixels are bright.
+    """Find the head: rows and columns in which more than 2 % of the pixels are bright.
 
     Args:
         image: Gray pixels (height, width).
 
     Returns:
-        x, y, width, height (px) of the frame around them; that of the image where there are none.
+        x, y, width, height (px) of the frame around them; all where there are none.
     """
     low, high = np.percentile(image, (1, 99))
     bright = image > low + 0.1 * (high - low)
@@ -79,7 +82,8 @@ def head_square(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         image: Gray uint8 pixels (height, width).
 
     Returns:
-        The square, its intensities spread between their 1st and 99th percentile; x, y (px) of its corner.
+        The square, its intensities spread between their 1st and 99th percentile; x, y (px)
+        of its corner.
     """
     x, y, width, height = head_frame(image)
     side = max(width, height)
@@ -98,10 +102,11 @@ def to_square(image: np.ndarray, size: int, frame: str) -> tuple[np.ndarray, tup
     Args:
         image: Gray uint8 pixels (height, width).
         size: Side of the square (px).
-        frame: ``head`` cuts out the head first, see ``head_square``; ``scan`` stretches the whole image.
+        frame: ``head`` cuts out the head first, see ``head_square``; ``scan`` stretches the
+            whole image.
 
     Returns:
-        The uint8 square; x, y of its corner (px of the image); what x and y are scaled by.
+        The uint8 square; x, y of its corner (px of the image); what they are scaled by.
     """
     corner = (0, 0)
     if frame == "head":

@@ -12,6 +12,7 @@ from ..images import to_square
 from .engines import Classifier
 from .readers import read_pages
 
+WARNING = "It is unlike the scans the model learned from: do not rely on this."
 PART = 32  # scans that a network answers at once: a file can have thousands of pages
 
 
@@ -39,7 +40,7 @@ class Answer:
         file: The path as it was given, or "array".
         page: Which page or frame of the file, from 0.
         probabilities: Of each label; empty where there is no answer.
-        similarity: To the most similar training scan, -1 to 1; NaN where there is no answer.
+        similarity: To the most similar training scan, -1 to 1; NaN without an answer.
         unlike: Whether that is less than of nearly all validation scans.
         problem: Why there is no answer, or "".
     """
@@ -63,13 +64,13 @@ class Answer:
 
     @property
     def says(self) -> str:
-        """A line for a person: the two most probable classes, and whether to distrust them."""
+        """A line for a person: the two most probable classes, and a warning."""
         if not self.probabilities:
             return "No answer."
         first, second = [self._in_words(label) for label in self.ranked[:2]]
         line = f"Most like {first}, then {second}."
         if self.unlike:
-            line += " It is unlike the scans the model learned from: do not rely on this."
+            line += f" {WARNING}"
         return line
 
     def _in_words(self, label):
@@ -92,7 +93,8 @@ def answer_batches(images: list, classifier: Classifier, batch_size: int = 32) -
         for first in range(0, len(images), batch_size):
             batch = images[first : first + batch_size]
             pages = []
-            for image, (found, problem) in zip(batch, pool.map(read_pages, batch), strict=True):
+            read = pool.map(read_pages, batch)
+            for image, (found, problem) in zip(batch, read, strict=True):
                 name = "array" if isinstance(image, np.ndarray) else str(image)
                 for number, pixels in enumerate(found or [None]):
                     pages.append(Page(name, number, pixels, problem))

@@ -23,15 +23,15 @@ def classify(scans, classifier: Classifier) -> pd.DataFrame:
         classifier: See ``engines.load_classifier``.
 
     Returns:
-        One row a page: ``file``, ``page``, ``p_<label>``, ``similarity``, ``problem`` ("" or
-        why there is no answer), ``unlike`` (less similar to the training scans than nearly
-        all of validation), ``predicted``, ``says`` for a person.
+        One row a page: ``file``, ``page``, ``p_<label>``, ``similarity``, ``problem`` (""
+        or why there is no answer), ``unlike`` (less similar to the training scans than
+        nearly all of validation), ``predicted``, ``says`` for a person.
     """
     return pd.concat(classify_batches(images_in(scans), classifier), ignore_index=True)
 
 
 def classify_batches(images: list, classifier: Classifier, batch_size: int = 32) -> Iterator[pd.DataFrame]:
-    """``classify`` for ``images_in``, so many files a table, as memory shall not grow with them."""
+    """``classify`` for ``images_in``, so many files a table, to bound the memory."""
     labels = classifier.card["labels"]
     for answers in answer_batches(images, classifier, batch_size):
         yield as_table(answers, labels)
@@ -42,7 +42,8 @@ def as_table(answers: list[Answer], labels: list[str]) -> pd.DataFrame:
     columns = {"file": [answer.file for answer in answers]}
     columns["page"] = [answer.page for answer in answers]
     for label in labels:
-        columns[f"p_{label}"] = [answer.probabilities.get(label, math.nan) for answer in answers]
+        shares = [answer.probabilities.get(label, math.nan) for answer in answers]
+        columns[f"p_{label}"] = shares
     columns["similarity"] = [answer.similarity for answer in answers]
     columns["problem"] = [answer.problem for answer in answers]
     columns["unlike"] = [answer.unlike for answer in answers]
@@ -69,7 +70,8 @@ def resume_answers(file: Path) -> dict[str, str]:
     if not whole_lines:
         file.unlink(missing_ok=True)
         return {}
-    table = pd.read_csv(StringIO(whole_lines), dtype={"file": str}, keep_default_na=False)
+    text = StringIO(whole_lines)
+    table = pd.read_csv(text, dtype={"file": str}, keep_default_na=False)
     last = table["file"].tail(1).squeeze()
     table = table[table["file"] != last]
     write_table(table, file)

@@ -1,4 +1,4 @@
-"""A trained network as one file, whichever program runs it: find it, check it, load it."""
+"""A trained network as one file, whichever program runs it: find, check, load it."""
 
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -34,7 +34,7 @@ class Classifier(Protocol):
 
     Attributes:
         network: What the engine has loaded.
-        card: Labels, frame, image_size, threshold, temperature, and what it was trained on.
+        card: Labels, frame, image_size, threshold, temperature, and its provenance.
     """
 
     network: object
@@ -47,7 +47,7 @@ class Classifier(Protocol):
         """Draw Grad-CAM (arXiv:1610.02391) of one class index for each scan.
 
         Returns:
-            float32 (n, size, size), in [0, 1]; all 0 where no feature speaks for the class.
+            float32 (n, size, size), in [0, 1]; all 0 where nothing speaks for the class.
         """
 
 
@@ -55,8 +55,8 @@ def load_classifier(place: str | Path | None = None, sha256: str | None = None) 
     """Load a classifier: ``.onnx`` with ONNX Runtime, ``.keras`` with Keras.
 
     Args:
-        place: Its file, or a URL, which is fetched once; None is the one in ``models/``.
-        sha256: Its checksum. None is the one in ``checksums.txt`` beside the file, if any.
+        place: Its file, or a URL, which is fetched once; None: the one in ``models/``.
+        sha256: Its checksum; one in ``checksums.txt`` beside the file is compared anyway.
 
     Raises:
         ValueError: It is damaged, or another one than the checksum says.
@@ -108,7 +108,7 @@ def released_classifier() -> Path:
 
 
 def recorded_checksums(folder: Path) -> dict[str, str]:
-    """The sha256 of every file that ``checksums.txt`` of a folder names, in its order."""
+    """The sha256 of each file that ``checksums.txt`` of a folder names, in its order."""
     table = folder / CHECKSUMS
     if not table.is_file():
         return {}

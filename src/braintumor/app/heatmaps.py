@@ -27,7 +27,7 @@ def heatmaps_from(evidence: np.ndarray, size: int) -> np.ndarray:
         size: Side of the scans (px).
 
     Returns:
-        float32 (n, size, size), largest value 1; all 0 where nothing speaks for the class.
+        float32 (n, size, size), largest value 1; all 0 where nothing speaks for it.
     """
     heat = upsample(np.maximum(evidence, 0), size)
     largest = heat.max(axis=(1, 2), keepdims=True)

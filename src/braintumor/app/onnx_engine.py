@@ -1,4 +1,4 @@
-"""A classifier file of ONNX, which answers without Keras and starts in a fraction of a second."""
+"""A classifier file of ONNX, which answers without Keras, a second after it is asked."""
 
 import json
 from pathlib import Path
@@ -49,4 +49,5 @@ class OnnxClassifier(NamedTuple):
 def _open(file):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    return onnxruntime.InferenceSession(str(file), options, providers=providers)

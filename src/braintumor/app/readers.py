@@ -19,10 +19,10 @@ def images_in(scans) -> list:
         scans: A file, a folder, an array (height, width), or a list of these.
 
     Returns:
-        Paths of files, of folders those of the images in them, sorted; arrays as they are.
+        Paths of files, of folders those of the images in them, sorted; arrays stay.
 
     Raises:
-        FileNotFoundError: There is no image in a folder that was named, and nothing else was.
+        FileNotFoundError: There is no image in what was named.
     """
     if isinstance(scans, str | Path | np.ndarray):
         scans = [scans]
@@ -82,7 +82,7 @@ def dicom_frames(content: np.ndarray) -> np.ndarray:
         float32 (frames, height, width), larger is brighter.
 
     Raises:
-        ValueError: pydicom is not installed; pydicom raises others for what it cannot read.
+        ValueError: pydicom is not installed; it raises others itself.
     """
     try:
         from pydicom import dcmread, pixels

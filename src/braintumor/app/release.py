@@ -1,4 +1,4 @@
-"""From a trained run to one file to give away. It needs Keras; the answers of an ONNX file do not."""
+"""From a trained run to one file to give away, for Keras or for ONNX Runtime."""
 
 import dataclasses
 import json
@@ -19,22 +19,24 @@ from ..splits import load_study
 from ..training import build_for, run_folder, run_name, with_available_weights
 from .engines import CARD, CHECKSUMS, HEATMAPS, Classifier, load_classifier
 
-UNLIKE = 0.05  # of the validation scans are less similar to the training scans than a card's threshold
+UNLIKE = 0.05  # of the validation scans are less similar than the threshold of a card
 MOST_BYTES = 32_000_000  # of a file in models/: every clone carries it
-TOLERANCE = 2e-3  # between the probabilities of the engines: kernels are kept in float16
+TOLERANCE = 2e-3  # of probabilities between the engines: kernels are kept in float16
 OPSET = 18  # of ONNX: older than every ONNX Runtime that pyproject.toml allows
 USE = "Research only, not for diagnosis."
 SCANS_CREDITS = [
-    f"Scans: Brain Tumor Classification (MRI), kaggle.com/datasets/{DATASET}, by Sartaj Bhuvaji, "
-    "Ankita Kadam, Prajakta Bhumkar, Sameer Dedge and Swati Kanchan; MIT according to that page.",
+    f"Scans: Brain Tumor Classification (MRI), kaggle.com/datasets/{DATASET}, by Sartaj "
+    "Bhuvaji, Ankita Kadam, Prajakta Bhumkar, Sameer Dedge and Swati Kanchan; MIT "
+    "according to that page.",
     "Most of them, and the patient groups: Jun Cheng, brain tumor dataset, "
     "doi 10.6084/m9.figshare.1512427, CC BY 4.0 (creativecommons.org/licenses/by/4.0); "
-    "Cheng et al., PLoS ONE 10(10): e0140381, 2015. Changed: converted, patients renumbered.",
+    "Cheng et al., PLoS ONE 10(10): e0140381, 2015. Changed: converted, patients "
+    "renumbered.",
 ]
 IMAGENET_CREDITS = {
     "vgg16": "Weights before this training: VGG16 on ImageNet, Simonyan and Zisserman, "
     "arXiv:1409.1556, Visual Geometry Group, Oxford, CC BY 4.0 "
-    "(creativecommons.org/licenses/by/4.0). Changed: trained further, stored as float16.",
+    "(creativecommons.org/licenses/by/4.0). Changed: trained further, kept as float16.",
     "resnet50": "Weights before this training: ResNet50 on ImageNet, He et al., "
     "arXiv:1512.03385, as keras.applications offers them. Changed: trained further.",
 }
@@ -43,8 +45,8 @@ IMAGENET_CREDITS = {
 def package(settings: Settings, model: str, folder: Path = BUILD_DIR / "classifiers") -> Path:
     """Write a trained run as one Keras file, its card inside.
 
-    In float32, which works anywhere; probabilities are scaled by the temperature that suits
-    validation best.
+    In float32, which works anywhere; probabilities are scaled by the temperature that
+    suits validation best.
 
     Args:
         settings: Those of the run.
@@ -90,8 +92,8 @@ def package(settings: Settings, model: str, folder: Path = BUILD_DIR / "classifi
 def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.Model:
     """Add an out-of-distribution detector to a network, and temperature scaling.
 
-    Similarity is the correlation of intensities averaged over 8 x 8 cells with those of the
-    nearest neighbor (after arXiv:2204.06507, which takes features).
+    Similarity is the correlation of intensities averaged over 8 x 8 cells with those of
+    the nearest neighbor (after arXiv:2204.06507, which takes features).
 
     Args:
         network: One of ``models.build_classifier``.
@@ -99,8 +101,8 @@ def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.M
         temperature: What logits are divided by.
 
     Returns:
-        A network from scans to ``probabilities`` and ``similarity`` (-1 to 1) to the most
-        similar of ``train_scans``.
+        A network from scans to ``probabilities`` and ``similarity`` (-1 to 1) to the
+        most similar of ``train_scans``.
     """
     last = network.get_layer("probabilities")
     scan = network.input
@@ -111,7 +113,8 @@ def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.M
     direction = keras.layers.UnitNormalization(dtype="float32")(centered)
     known = keras.Model(scan, direction).predict(train_scans, verbose=0)
     correlation = keras.layers.Dense(len(known), use_bias=False, dtype="float32")
-    scaled = keras.layers.Dense(last.units, activation="softmax", dtype="float32", name=last.name)
+    options = {"activation": "softmax", "dtype": "float32", "name": last.name}
+    scaled = keras.layers.Dense(last.units, **options)
     similarity = keras.ops.max(correlation(direction), axis=-1)
     outputs = {"probabilities": scaled(last.input), "similarity": similarity}
     correlation.set_weights([known.T])
@@ -120,11 +123,11 @@ def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.M
 
 
 def with_heatmaps(network: keras.Model) -> keras.Model:
-    """Add Grad-CAM (arXiv:1610.02391) of every class as an output of the network itself.
+    """Add Grad-CAM (arXiv:1610.02391) of every class as an output of the network.
 
-    The gradient of a class logit with respect to the pooled features has a closed form, as
-    in ``explain.grad_cam``. So the evidence of a feature-map cell is its features through both
-    kernels of the head, hidden units that are off left out.
+    The gradient of a class logit with respect to the pooled features has a closed form,
+    as in ``explain.grad_cam``. So the evidence of a feature-map cell is its features
+    through both kernels of the head, hidden units that are off left out.
 
     Args:
         network: One of ``with_guard``.
@@ -142,7 +145,8 @@ def with_heatmaps(network: keras.Model) -> keras.Model:
     contributions = contributions * keras.ops.expand_dims(active, (1, 2))
     evidence = keras.ops.matmul(contributions, last_kernel)
     _, height, width, _ = pooled.input.shape
-    evidence = keras.ops.reshape(evidence, (-1, height, width, last.units))  # known to the file as well
+    # the same shape, which the file would not name otherwise
+    evidence = keras.ops.reshape(evidence, (-1, height, width, last.units))
     outputs = {**network.output, HEATMAPS: keras.ops.relu(evidence)}
     return keras.Model(network.input, outputs, name=network.name)
 
@@ -161,28 +165,31 @@ def export(network: keras.Model, to: str, file: Path) -> None:
 
 
 def _export(network, to, file, **options):
-    network(keras.ops.zeros((1, *network.input_shape[1:])))  # ONNX wants a model that has been called
+    # ONNX wants a model that has been called
+    network(keras.ops.zeros((1, *network.input_shape[1:])))
     network.export(str(file), format=to, verbose=False, **options)
 
 
 def write_onnx(classifier: Classifier, file: Path) -> None:
-    """Write a classifier of Keras for ONNX Runtime: its card inside, kernels as float16.
+    """Write a classifier of Keras as ONNX: its card inside, kernels as float16.
 
     Args:
         classifier: One of ``package``, loaded.
-        file: Takes ``scan``: gray squares of ``images.to_square``, float32 in [0, 1], shape
-            (n, size, size, 1). Gives ``probabilities``, ``similarity`` and ``heatmaps``.
+        file: Takes ``scan``: gray squares of ``images.to_square``, float32 in [0, 1],
+            shape (n, size, size, 1). Gives ``probabilities``, ``similarity``, ``heatmaps``.
 
     Raises:
-        ValueError: The backend is not TensorFlow, the only one whose export names outputs.
+        ValueError: The backend is not TensorFlow, whose export alone names outputs.
     """
     import onnx  # no dependency of the package: only whoever releases a file writes one
 
     if keras.backend.backend() != "tensorflow":
-        raise ValueError("Only TensorFlow exports a named graph: set KERAS_BACKEND=tensorflow.")
+        advice = "set KERAS_BACKEND=tensorflow."
+        raise ValueError(f"Only TensorFlow exports a named graph: {advice}")
 
     def write(temporary):
-        _export(with_heatmaps(classifier.network), "onnx", temporary, opset_version=OPSET)
+        whole = with_heatmaps(classifier.network)
+        _export(whole, "onnx", temporary, opset_version=OPSET)
         model = onnx.load(temporary)
         keep_kernels_in_half(model)
         model.doc_string = USE
@@ -194,7 +201,7 @@ def write_onnx(classifier: Classifier, file: Path) -> None:
 
 
 def keep_kernels_in_half(model) -> None:
-    """Store the kernels of all convolutions as float16, in place; ONNX Runtime casts them on loading."""
+    """Store the kernels of convolutions as float16, cast when a session is made, in place."""
     import onnx
 
     graph = model.graph
@@ -205,7 +212,8 @@ def keep_kernels_in_half(model) -> None:
         values = onnx.numpy_helper.to_array(tensor)
         name = tensor.name
         half = onnx.numpy_helper.from_array(values.astype("float16"), f"{name}/float16")
-        cast = onnx.helper.make_node("Cast", [half.name], [name], to=onnx.TensorProto.FLOAT)
+        to_float = {"to": onnx.TensorProto.FLOAT}
+        cast = onnx.helper.make_node("Cast", [half.name], [name], **to_float)
         tensor.CopyFrom(half)
         graph.node.insert(0, cast)
 
@@ -259,8 +267,9 @@ def check_size(file: Path) -> None:
     """ValueError where a file is too large for the repository."""
     size = file.stat().st_size
     if size > MOST_BYTES:
+        much = f"'{file.name}' has {size / 1e6:.0f} MB"
         most = f"models/ takes at most {MOST_BYTES / 1e6:.0f}"
-        raise ValueError(f"'{file.name}' has {size / 1e6:.0f} MB, and {most}: release a smaller network.")
+        raise ValueError(f"{much}, and {most}: release a smaller network.")
 
 
 def check_agreement(reference: Classifier, other: Classifier, scans) -> float:
@@ -285,8 +294,8 @@ def check_agreement(reference: Classifier, other: Classifier, scans) -> float:
         largest = max(largest, float(np.abs(found - expected).max()))
         others += int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
     if others or largest > TOLERANCE:
-        raise ValueError(
-            f"The ONNX file gives {others} scans another class, and probabilities differ by up "
-            f"to {largest:.1e}: release a network whose kernels float16 can hold."
-        )
+        wrong = f"The ONNX file gives {others} scans another class"
+        difference = f"probabilities differ by up to {largest:.1e}"
+        advice = "release a network whose kernels float16 can hold."
+        raise ValueError(f"{wrong}, and {difference}: {advice}")
     return largest
