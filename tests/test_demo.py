@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from braintumor.app import engines, release
+
 import pytest
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[demo]'")
@@ -17,12 +19,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chr
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="module")
-def address(trained):
-    """Where the page answers, on a port of its own."""
+@pytest.fixture(scope="module", params=["keras", "onnx"])
+def address(request, trained, tmp_path_factory):
+    """Where the page answers, on a port of its own, with a classifier of either kind."""
+    model = trained[3]
+    if request.param == "onnx":
+        pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
+        model = tmp_path_factory.mktemp("demo") / "classifier.onnx"
+        release.write_onnx(engines.load_classifier(trained[3]), model)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "tools/demo.py", "--model", str(trained[3]), "--port", str(port), "--quiet"]
+    command = [sys.executable, "tools/demo.py", "--model", str(model), "--port", str(port), "--quiet"]
     with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}) as process:
         for _ in range(120):
             time.sleep(0.5)
