@@ -321,7 +321,7 @@ def test_a_wrong_checksum_a_missing_file_and_a_foreign_file_are_refused(trained,
         classify.load_classifier(tmp_path / "foreign.keras")
 
 
-@pytest.mark.parametrize("to", ["openvino", "onnx"])
+@pytest.mark.parametrize("to", ["openvino", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_an_exported_classifier_gives_the_same_probabilities(trained, classifier, tmp_path, to):
     runtime = pytest.importorskip(dict(openvino="openvino", onnx="onnxruntime")[to], reason=f"{to} is not installed")
     if to == "onnx":
