@@ -6,10 +6,16 @@ and nobody should wait until that has imported TensorFlow.
 
 import os
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
+for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):  # a home folder may be read-only
+    folder = Path(tempfile.gettempdir(), f"braintumor-tests-{os.getuid()}", name.lower())
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ[name] = str(folder)
 
 CLASSES = 4
 QUICK = dict(protocol="original", recipe="transfer", weights="random", image_size=32, batch_size=8,

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "build" / "run"
+JUPYTER = ROOT / "build" / "jupyter"  # instead of the home folder, see ``own_jupyter``
 WORKERS = 2  # networks as small as those of a quick run keep one core busy each
 
 # In a quick run, the notebooks of one row read no results of each other, and run side
@@ -235,6 +236,17 @@ def result_table(results: Path) -> str:
     return metrics[columns].to_string(index=False, float_format="{:.3f}".format)
 
 
+def own_jupyter() -> None:
+    """Keep what Jupyter reads and writes for a person out of the run.
+
+    Somebody's start-up files could change results, and a home folder may be read-only.
+    """
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+        folder = JUPYTER / name.lower()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(folder)
+
+
 def warm_up() -> None:
     """Let another process compile what Keras imports, while the first notebook runs.
 
@@ -269,6 +281,7 @@ def main() -> None:
     sources = find(arguments.notebooks)
     results = config.settings_from(arguments.preset, seed=0).results_dir
 
+    own_jupyter()
     if quick:
         warm_up()
         print(forecast.quick_run_sentence([source.stem for source in sources]))
