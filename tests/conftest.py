@@ -120,8 +120,8 @@ def two_sequences():
 
 @pytest.fixture(scope="session")
 def trained(few_phantoms, tmp_path_factory):
-    """A short training of a small network on phantoms, packaged: settings, table, root and file."""
-    from braintumor import config, evaluation, splits, training
+    """A short training of the backbone ``tiny`` on phantoms, packaged: settings, table, root, file and folder."""
+    from braintumor import config, evaluation, models, splits, training
     from braintumor.app import release
 
     root, folder = few_phantoms[0], tmp_path_factory.mktemp("trained")
@@ -129,12 +129,13 @@ def trained(few_phantoms, tmp_path_factory):
         for module in (config, training):
             patch.setattr(module, "BUILD_DIR", folder / "build")
         patch.setenv("BRAINTUMOR_DATA", str(root))
+        patch.setitem(models.BACKBONES, "tiny", tiny_backbone())
         settings = config.Settings(preset="sample", protocol="original", recipe="scratch", weights="random",
                                    image_size=32, batch_size=8, head_epochs=0, epochs=1, max_scans=None,
                                    precision="float32", seed=0)  # fmt: skip
-        evaluation.train_and_judge(settings, "vgg16")
+        evaluation.train_and_judge(settings, "tiny")
         _, table, _ = splits.load_study(settings)
-        return settings, table, root, release.package(settings, "vgg16", folder / "classifiers"), folder
+        return settings, table, root, release.package(settings, "tiny", folder / "classifiers"), folder
 
 
 @pytest.fixture

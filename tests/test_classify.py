@@ -27,7 +27,7 @@ def classifier(trained):
 
 def test_a_packaged_classifier_is_one_file_that_says_what_it_is(trained, classifier):
     file, card = trained[3], classifier[1]
-    assert file.name == "braintumor-vgg16-scratch-original-32px-seed0.keras"
+    assert file.name == "braintumor-tiny-scratch-original-32px-seed0.keras"
     assert [other.name for other in file.parent.iterdir()] == [file.name]
     assert card["labels"] == LABELS and "not for diagnosis" in card["use"]
     assert {"data", "checksums", "protocol", "weights", "image_size", "seed", "versions"} <= set(card)
@@ -38,7 +38,7 @@ def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifi
     settings, table, root, _, folder = trained
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "BUILD_DIR", folder / "build")
-        before = evaluation.predict(evaluation.trained_network(settings, "vgg16", table), table, "test", root, settings)
+        before = evaluation.predict(evaluation.trained_network(settings, "tiny", table), table, "test", root, settings)
     expected = metrics.with_temperature(before, classifier[1]["temperature"])
     said = classify.classify([root / path for path in before["path"]], classifier)
     columns = [f"p_{label}" for label in LABELS]
