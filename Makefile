@@ -11,6 +11,8 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # three workers on two cores, as some tests wait for a network or a disk; each gets whole files, whose tests share
 # networks; the ten slowest tests are listed
 PYTEST := -q -n 3 --dist loadfile --no-loadscope-reorder --durations=10
+# networks as small as those of the tests gain nothing from threads that wait for each other
+ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1
 .DELETE_ON_ERROR:
 .PHONY: help run results bench scaling demo test test-all lint style clean
 
@@ -36,10 +38,10 @@ demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine
 	@$(BIN)/python tools/demo.py $(if $(MODEL),--model $(MODEL))
 
 test: .venv/ready-dev style  ## style, unit and property tests, the main notebooks on phantoms: 3 to 5 minutes
-	@$(BIN)/python -m pytest $(PYTEST) -m 'not slow'
+	@$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST) -m 'not slow'
 
 test-all: .venv/ready-dev .venv/ready-demo lint  ## the same with coverage, other notebooks, killed processes: 20 minutes
-	@$(BIN)/python -m pytest $(PYTEST) --cov
+	@$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST) --cov
 
 lint: style build/audit.txt  ## style of code and notebooks; known weaknesses of the dependencies are listed
 style: .venv/ready-dev

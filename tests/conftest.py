@@ -77,7 +77,7 @@ def tiny_backbone():
 
 @pytest.fixture(scope="module")
 def tiny():
-    """The name of a third backbone; see ``tiny_backbone``."""
+    """The name of a third backbone, see ``tiny_backbone``."""
     from braintumor import models
 
     with pytest.MonkeyPatch.context() as patch:

@@ -274,18 +274,18 @@ def test_what_stops_a_training_is_a_sentence_and_no_traceback(monkeypatch):
         command.main(["train", "--model", "vgg16"])
 
 
-def test_the_command_trains_as_the_notebooks_do(few_phantoms, build_folder, monkeypatch, capsys):
+def test_the_command_trains_as_the_notebooks_do(tiny, few_phantoms, build_folder, monkeypatch, capsys):
     monkeypatch.setenv("BRAINTUMOR_DATA", str(few_phantoms[0]))
     monkeypatch.setitem(config.PRESETS, "sample", config.PRESETS["sample"] | dict(batch_size=8, head_epochs=0))
     monkeypatch.setattr(config, "BUILD_DIR", build_folder)
-    given = "train --model vgg16 --recipe scratch --weights random --protocol original --image-size 32 --epochs 1"
+    given = "train --model tiny --recipe scratch --weights random --protocol original --image-size 32 --epochs 1"
     assert command.main(given.split()) == 0
     table = capsys.readouterr().out.splitlines()[-3:]
-    assert [line.split()[:2] for line in table] == [["model", "subset"], ["vgg16", "validation"], ["vgg16", "test"]]
+    assert [line.split()[:2] for line in table] == [["model", "subset"], ["tiny", "validation"], ["tiny", "test"]]
     written = sorted(path.name for path in (build_folder / "results").iterdir())
-    assert written == ["metrics.csv", "vgg16-scratch-original-32px-seed0"]
+    assert written == ["metrics.csv", "tiny-scratch-original-32px-seed0"]
     with pytest.raises(SystemExit, match="There is no protocol 'mine'"):
-        command.main(["train", "--model", "vgg16", "--protocol", "mine", "--weights", "random", "--recipe", "scratch"])
+        command.main(["train", "--model", "tiny", "--protocol", "mine", "--weights", "random", "--recipe", "scratch"])
 
 
 @pytest.fixture

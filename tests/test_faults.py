@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 from braintumor import config, dataset, evaluation, files, generators, metrics, models, splits, training
@@ -461,7 +462,9 @@ def test_a_damaged_model_file_is_refused_by_name(judged, tiny, build_folder, dam
     if damage == "cut short":
         del content[len(content) // 2 :]
     else:
-        content[len(content) // 2] ^= 1
+        with zipfile.ZipFile(best) as archive:
+            weights = archive.getinfo("model.weights.h5")
+        content[weights.header_offset + weights.compress_size // 2] ^= 1
     best.write_bytes(content)
     with pytest.raises(ValueError, match=rf"^'{best.parent.name}/best.keras' is damaged"):
         evaluation.train_and_judge(settings, tiny)

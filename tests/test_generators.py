@@ -139,12 +139,11 @@ def test_fit_draws_every_epoch_in_step_with_its_callbacks():
     model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")])
     model.compile(loss="categorical_crossentropy")
     model.fit(sequence, initial_epoch=2, epochs=5, verbose=0, shuffle=False, callbacks=[SetEpoch()])
-    told = drawn[drawn.index("epoch 2 begins") :]  # before that, Keras looks at a batch or two to learn the shapes
-    assert told == [
-        entry
-        for epoch in (2, 3, 4)
-        for entry in (f"epoch {epoch} begins", *[(epoch, index) for index in range(3)], f"epoch {epoch} ends")
-    ]
+    for epoch in (2, 3, 4):  # before these, Keras looks at a batch or two to learn the shapes
+        begins, ends = drawn.index(f"epoch {epoch} begins"), drawn.index(f"epoch {epoch} ends")
+        # several threads draw, so a later batch may be asked for first; it is still given in its place
+        assert sorted(drawn[begins + 1 : ends]) == [(epoch, 0), (epoch, 1), (epoch, 2)]
+    assert drawn[-1] == "epoch 4 ends"
 
 
 # --- augmentation ---

@@ -14,7 +14,7 @@ from filelock import FileLock
 from . import config, dataset
 from .cluster import ALONE, apart
 from .config import Settings
-from .files import read_file, replace_file, write_table
+from .files import read_file, read_model, replace_file, write_table
 from .generators import AUGMENTATIONS, sequences, subset_sequence
 from .metrics import metrics_row
 from .models import NOT_CHECKED, choose_precision, describe_weights
@@ -107,7 +107,7 @@ def trained_network(settings: Settings, model: str, table: pandas.DataFrame) -> 
         print(f"'{folder.name}' was trained elsewhere; its network is trained again here, its results stay:")
         scans = sequences(table, dataset.locate_data(), settings)
         train(build_for(settings, model, table["label"].nunique()), *scans, settings, folder)
-    return read_file(folder / "best.keras", keras.saving.load_model)
+    return read_model(folder / "best.keras", keras.saving.load_model)
 
 
 def provenance(

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,32 @@ def read_file(file: Path, read, sha256: str | None = None):
         return read(file)
     except Exception as error:
         raise ValueError(f"'{file.parent.name}/{file.name}' is damaged: restore it or remove that run.") from error
+
+
+def read_model(file: Path, read):
+    """``read(file)`` of a ``.keras`` file, after every byte of its parts was compared with their checksums.
+
+    Keras itself may read past a flipped bit: whether it notices depends on the version of Python.
+
+    Args:
+        file: A zip archive, as Keras saves a model.
+        read: What loads it, such as ``keras.saving.load_model``.
+
+    Returns:
+        What ``read`` returns.
+
+    Raises:
+        ValueError: The file is damaged; the message names it.
+    """
+
+    def read_if_whole(file):
+        with zipfile.ZipFile(file) as archive:
+            damaged_part = archive.testzip()
+        if damaged_part:
+            raise ValueError(f"{damaged_part} is not as it was written")
+        return read(file)
+
+    return read_file(file, read_if_whole)
 
 
 def replace_file(file: Path, write) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import keras
 import numpy as np
 
-from ..files import read_file
+from ..files import read_file, read_model
 from .engines import Prediction
 from .explain import grad_cam
 
@@ -23,7 +23,7 @@ class KerasClassifier(NamedTuple):
     def load(cls, file: Path) -> Self:
         """Read a file of ``release.package``; ValueError where it is none."""
         card = read_file(file, _read_card)
-        return cls(read_file(file, keras.saving.load_model), card)
+        return cls(read_model(file, keras.saving.load_model), card)
 
     def predict(self, scans: np.ndarray) -> Prediction:
         """See ``engines.Classifier``."""
