@@ -37,10 +37,10 @@ scaling: .venv/ready-dev  ## costs of a scan, and what they foretell of more sca
 demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file)
 	@$(BIN)/python tools/demo.py $(if $(MODEL),--model $(MODEL))
 
-test: .venv/ready-dev style  ## style, unit and property tests, the main notebooks on phantoms: 3 to 5 minutes
+test: .venv/ready-dev style  ## style, unit and property tests, the main notebooks on phantoms: 4 to 8 minutes
 	@$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST) -m 'not slow'
 
-test-all: .venv/ready-dev .venv/ready-demo lint  ## the same with coverage, other notebooks, killed processes: 20 minutes
+test-all: .venv/ready-dev .venv/ready-demo lint  ## the same with coverage, and what takes minutes: other notebooks, killed processes
 	@$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST) --cov
 
 lint: style build/audit.txt  ## style of code and notebooks; known weaknesses of the dependencies are listed

@@ -5,6 +5,7 @@ error in one line, and leaves what was there before.
 """
 
 import argparse
+import importlib.util
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from braintumor import config
+from braintumor.files import replace_file
 
 import forecast
 import nbformat
@@ -144,10 +146,7 @@ def execute(source: Path, folder: Path, environment: dict, lines: StatusLines) -
 
 def write(file: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"writing-{file.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
+    replace_file(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def attempt(source: Path, folder: Path, environment: dict, lines: StatusLines) -> str:
@@ -250,8 +249,12 @@ def own_jupyter() -> None:
 def warm_up() -> None:
     """Let another process compile what Keras imports, while the first notebook runs.
 
-    The first import after an installation takes three times as long as any later one.
+    The first import after an installation takes three times as long as any later one;
+    where there was one, nothing is left to do.
     """
+    keras = importlib.util.find_spec("keras")
+    if keras.cached and Path(keras.cached).exists():
+        return
     subprocess.Popen(
         [sys.executable, "-c", "import keras, sklearn.metrics, matplotlib.figure"],
         stdout=subprocess.DEVNULL,
