@@ -8,7 +8,7 @@ from pathlib import Path
 
 from braintumor.app import classify
 
-import pandas
+import pandas as pd
 import ray
 
 
@@ -18,15 +18,17 @@ class Answers:
     def __init__(self, model: str):
         self.classifier = classify.load_classifier(model)
 
-    def __call__(self, batch: pandas.DataFrame) -> pandas.DataFrame:
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
         tables = classify.classify_batches(batch["file"].tolist(), self.classifier)
-        return pandas.concat(tables, ignore_index=True)
+        return pd.concat(tables, ignore_index=True)
 
 
 def answer(folder: str, model: str, workers: int) -> ray.data.Dataset:
     """One row a page, as ``classify.classify`` gives them, of every image in the folder."""
-    files = pandas.DataFrame({"file": [str(file) for file in classify.images_in(folder)]})
-    blocks = ray.data.from_pandas(files).repartition(max(workers, len(files) // 5000))  # what a lost worker repeats
+    files = pd.DataFrame({"file": [str(file) for file in classify.images_in(folder)]})
+    blocks = ray.data.from_pandas(files).repartition(
+        max(workers, len(files) // 5000)
+    )  # what a lost worker repeats
     # half a core is what Ray reserves for a worker: with as many workers as cores, none would be left to write
     how = dict(batch_format="pandas", batch_size=256, concurrency=workers, num_cpus=0.5)
     return blocks.map_batches(Answers, fn_constructor_args=[model], **how)
@@ -35,5 +37,7 @@ def answer(folder: str, model: str, workers: int) -> ray.data.Dataset:
 if __name__ == "__main__":
     folder, model, into, *workers = sys.argv[1:]
     if Path(into).exists():
-        sys.exit(f"'{Path(into).name}' exists already: Ray would add the same answers again.")
+        sys.exit(
+            f"'{Path(into).name}' exists already: Ray would add the same answers again."
+        )
     answer(folder, model, int(*workers or [1])).write_parquet(into)

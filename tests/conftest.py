@@ -11,15 +11,33 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it when it is imported
-for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):  # a home folder may be read-only
-    folder = Path(tempfile.gettempdir(), f"braintumor-tests-{os.getuid()}", name.lower())
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "3"
+)  # TensorFlow reads it when it is imported
+for name in (
+    "IPYTHONDIR",
+    "JUPYTER_RUNTIME_DIR",
+    "JUPYTER_CONFIG_DIR",
+):  # a home folder may be read-only
+    folder = Path(
+        tempfile.gettempdir(), f"braintumor-tests-{os.getuid()}", name.lower()
+    )
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[name] = str(folder)
 
 CLASSES = 4
-QUICK = dict(protocol="original", recipe="transfer", weights="random", image_size=32, batch_size=8,
-             head_epochs=1, epochs=3, max_scans=None, precision="float32", seed=0)  # fmt: skip
+QUICK = dict(
+    protocol="original",
+    recipe="transfer",
+    weights="random",
+    image_size=32,
+    batch_size=8,
+    head_epochs=1,
+    epochs=3,
+    max_scans=None,
+    precision="float32",
+    seed=0,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +72,18 @@ def networks():
     """Both classifiers, starting at random, at 32 px. Tests that change them restore their weights."""
     from braintumor import models
 
-    build = dict(image_size=32, classes=CLASSES, weights="random", convention="imagenet",
-                 batch_norm_momentum=None, precision="float32", seed=0)  # fmt: skip
-    return {name: models.build_classifier(name, **build) for name in ("vgg16", "resnet50")}
+    build = dict(
+        image_size=32,
+        classes=CLASSES,
+        weights="random",
+        convention="imagenet",
+        batch_norm_momentum=None,
+        precision="float32",
+        seed=0,
+    )
+    return {
+        name: models.build_classifier(name, **build) for name in ("vgg16", "resnet50")
+    }
 
 
 def tiny_backbone():
@@ -69,8 +96,12 @@ def tiny_backbone():
         inputs = keras.Input(input_shape)
         early = keras.layers.Conv2D(4, 3, strides=4, name="early")(inputs)
         early = keras.layers.BatchNormalization(name="early_norm")(early)
-        late = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="late")(early)
-        return keras.Model(inputs, keras.layers.BatchNormalization(name="late_norm")(late), name=name)
+        late = keras.layers.Conv2D(4, 3, strides=2, activation="relu", name="late")(
+            early
+        )
+        return keras.Model(
+            inputs, keras.layers.BatchNormalization(name="late_norm")(late), name=name
+        )
 
     return models.Backbone(constructor, "tiny.weights.h5", models.CAFFE, "late", 1e-3)
 
@@ -100,14 +131,20 @@ def made_up(seed=0, share=None, scans=20):
     """Fresh train and validation sequences of made-up scans, bright or dark by class."""
     from braintumor import cluster, generators
 
-    import numpy
+    import numpy as np
 
-    draw = numpy.random.default_rng(1)
-    labels = numpy.arange(scans) % CLASSES
-    images = (draw.integers(0, 60, (scans, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
-    common = dict(classes=CLASSES, batch_size=8, seed=seed, share=share or cluster.ALONE)
+    draw = np.random.default_rng(1)
+    labels = np.arange(scans) % CLASSES
+    images = (
+        draw.integers(0, 60, (scans, 32, 32)) + 60 * labels[:, None, None]
+    ).astype("uint8")
+    common = dict(
+        classes=CLASSES, batch_size=8, seed=seed, share=share or cluster.ALONE
+    )
     return (
-        generators.ScanSequence(images, labels, augmentation=generators.AUGMENTATIONS["original"], **common),
+        generators.ScanSequence(
+            images, labels, augmentation=generators.AUGMENTATIONS["original"], **common
+        ),
         generators.ScanSequence(images, labels, augmentation=None, **common),
     )
 
@@ -130,12 +167,28 @@ def trained(few_phantoms, tmp_path_factory):
             patch.setattr(module, "BUILD_DIR", folder / "build")
         patch.setenv("BRAINTUMOR_DATA", str(root))
         patch.setitem(models.BACKBONES, "tiny", tiny_backbone())
-        settings = config.Settings(preset="sample", protocol="original", recipe="scratch", weights="random",
-                                   image_size=32, batch_size=8, head_epochs=0, epochs=1, max_scans=None,
-                                   precision="float32", seed=0)  # fmt: skip
+        settings = config.Settings(
+            preset="sample",
+            protocol="original",
+            recipe="scratch",
+            weights="random",
+            image_size=32,
+            batch_size=8,
+            head_epochs=0,
+            epochs=1,
+            max_scans=None,
+            precision="float32",
+            seed=0,
+        )
         evaluation.train_and_judge(settings, "tiny")
         _, table, _ = splits.load_study(settings)
-        return settings, table, root, release.package(settings, "tiny", folder / "classifiers"), folder
+        return (
+            settings,
+            table,
+            root,
+            release.package(settings, "tiny", folder / "classifiers"),
+            folder,
+        )
 
 
 @pytest.fixture
@@ -145,7 +198,10 @@ def disk(tmp_path):
 
     def mount(options):
         folder.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
+            capture_output=True,
+        ).returncode:
             pytest.skip("only root may mount a small disk")
         return folder
 
@@ -154,7 +210,14 @@ def disk(tmp_path):
 
 
 # whole files are handed to the workers in this order, the longest first, so that none ends long after the others
-LONGEST_FIRST = ["test_notebooks", "test_training", "test_classify", "test_faults", "test_models", "test_download"]
+LONGEST_FIRST = [
+    "test_notebooks",
+    "test_training",
+    "test_classify",
+    "test_faults",
+    "test_models",
+    "test_download",
+]
 
 
 def pytest_collection_modifyitems(items):
@@ -162,6 +225,8 @@ def pytest_collection_modifyitems(items):
 
     def place(item):
         file = item.path.stem
-        return LONGEST_FIRST.index(file) if file in LONGEST_FIRST else len(LONGEST_FIRST)
+        return (
+            LONGEST_FIRST.index(file) if file in LONGEST_FIRST else len(LONGEST_FIRST)
+        )
 
     items.sort(key=place)

@@ -5,52 +5,75 @@ from pathlib import Path
 
 from braintumor import metrics
 
-import numpy
-import pandas
+import numpy as np
+import pandas as pd
 import pytest
 import update_readme
 
 ROOT = Path(__file__).resolve().parents[1]
 
-CARD, CLAIM, SPEED, SCALING = (ROOT / "docs" / f"{name}.md" for name in ("model_card", "claim", "speed", "scaling"))
+CARD, CLAIM, SPEED, SCALING = (
+    ROOT / "docs" / f"{name}.md" for name in ("model_card", "claim", "speed", "scaling")
+)
 
 
 @pytest.mark.parametrize("page", [CARD, SPEED, SCALING], ids=lambda page: page.stem)
 def test_a_page_tells_exactly_what_the_result_files_say(page):
-    assert update_readme.updated(page.read_text(), update_readme.sections(ROOT)[page]) == page.read_text()
+    assert (
+        update_readme.updated(page.read_text(), update_readme.sections(ROOT)[page])
+        == page.read_text()
+    )
 
 
 @pytest.mark.parametrize("page", [CARD, CLAIM], ids=lambda page: page.stem)
 def test_no_result_is_typed_by_hand(page):
-    written = update_readme.updated(page.read_text(), "") if page == CARD else page.read_text()
+    written = (
+        update_readme.updated(page.read_text(), "")
+        if page == CARD
+        else page.read_text()
+    )
     assert not re.search(r"\d\s?%|\b0\.\d{2,}", written)
 
 
 def committed_predictions():
     for file in sorted((ROOT / "results").glob("*/predictions.csv")):
-        for _, rows in pandas.read_csv(file).groupby("subset"):
+        for _, rows in pd.read_csv(file).groupby("subset"):
             yield rows
 
 
 def thirds():
-    return pandas.DataFrame({0: {"glioma": 9.0, "meningioma": 4.0}, 1: {"glioma": 25.0, "meningioma": 16.0}})
+    return pd.DataFrame(
+        {0: {"glioma": 9.0, "meningioma": 4.0}, 1: {"glioma": 25.0, "meningioma": 16.0}}
+    )
 
 
 def test_subgroups_share_out_all_tumours_and_no_scan_twice():
     for rows in committed_predictions():
         parts = update_readme.subgroups_of(rows, thirds())
         patients, sizes = (
-            sum(parts[name].astype(int) for name in parts if kind in name) for kind in ("patient", "third")
+            sum(parts[name].astype(int) for name in parts if kind in name)
+            for kind in ("patient", "third")
         )
         assert (patients == (rows["label"] != "no_tumor")).all()
-        assert (sizes == (rows["box_w"].notna() & rows["label"].isin(["glioma", "meningioma"]))).all()
+        assert (
+            sizes
+            == (rows["box_w"].notna() & rows["label"].isin(["glioma", "meningioma"]))
+        ).all()
 
 
 def test_a_tumour_is_small_or_large_among_those_of_its_class():
-    rows = pandas.DataFrame({"label": ["glioma", "meningioma", "glioma", "pituitary", "no_tumor"], "group": "patient-1",
-                             "box_w": [3, 3, 6, 3, numpy.nan], "box_h": [3, 3, 6, 3, numpy.nan]})  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "label": ["glioma", "meningioma", "glioma", "pituitary", "no_tumor"],
+            "group": "patient-1",
+            "box_w": [3, 3, 6, 3, np.nan],
+            "box_h": [3, 3, 6, 3, np.nan],
+        }
+    )
     parts = update_readme.subgroups_of(rows, thirds())
-    found = {name: list(rows.index[part]) for name, part in parts.items() if "third" in name}
+    found = {
+        name: list(rows.index[part]) for name, part in parts.items() if "third" in name
+    }
     assert found == {"small third": [0], "middle third": [1], "large third": [2]}
 
 
@@ -58,32 +81,50 @@ def test_a_share_of_all_scans_has_the_accuracy_and_interval_of_the_metrics():
     for rows in committed_predictions():
         accuracy = metrics.with_bounds(metrics.with_intervals(rows), ["accuracy"])
         expected = update_readme.with_interval(accuracy, "accuracy")
-        assert update_readme.share(rows, rows["label"]) == f"{expected}, n = {len(rows)}"
+        assert (
+            update_readme.share(rows, rows["label"]) == f"{expected}, n = {len(rows)}"
+        )
 
 
 def test_a_share_of_few_groups_has_no_interval():
-    rows = pandas.DataFrame({"group": list("aab"), "predicted": ["no_tumor", "glioma", "glioma"]})
+    rows = pd.DataFrame(
+        {"group": list("aab"), "predicted": ["no_tumor", "glioma", "glioma"]}
+    )
     assert update_readme.share(rows, "no_tumor") == "33.3 %, n = 3"
     assert update_readme.share(rows.head(0), "no_tumor") == "–, n = 0"
 
 
 def test_the_claim_table_has_every_item_once():
-    assert re.findall(r"^\| (\d+) \|", CLAIM.read_text(), re.M) == [str(item) for item in range(1, 45)]
+    assert re.findall(r"^\| (\d+) \|", CLAIM.read_text(), re.M) == [
+        str(item) for item in range(1, 45)
+    ]
 
 
 def anchors(page):
     """The anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in headings
+    }
 
 
 def test_every_test_that_the_table_of_faults_names_is_there():
     tests = "".join(file.read_text() for file in (ROOT / "tests").glob("test_*.py"))
     named = re.findall(r"`(test_\w+)`", (ROOT / "docs/reliability.md").read_text())
-    assert len(named) > 40 and [name for name in named if f"def {name}(" not in tests] == []
+    assert (
+        len(named) > 40
+        and [name for name in named if f"def {name}(" not in tests] == []
+    )
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "data/README.md", "results/README.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "data/README.md",
+    "results/README.md",
+]
 PAGES += [f"docs/{page}.md" for page in ("model_card", "claim", "reliability", "speed")]
 
 

@@ -4,18 +4,25 @@ from braintumor import collapse
 from braintumor.models import batch_norms
 
 import keras
-import numpy
+import numpy as np
 import pytest
 
-SCANS = numpy.random.default_rng(0).random((32, 8, 8, 3), dtype="float32")
-LABELS = (SCANS[..., :1].mean(axis=(1, 2, 3)) > SCANS[..., 1:].mean(axis=(1, 2, 3))).astype(int)
-ONE_HOT = numpy.eye(2, dtype="float32")[LABELS]
+SCANS = np.random.default_rng(0).random((32, 8, 8, 3), dtype="float32")
+LABELS = (
+    SCANS[..., :1].mean(axis=(1, 2, 3)) > SCANS[..., 1:].mean(axis=(1, 2, 3))
+).astype(int)
+ONE_HOT = np.eye(2, dtype="float32")[LABELS]
 BATCHES = [SCANS[:16], SCANS[16:]]
 
 
 def compiled(network):
     """With a fresh Adam; step by step, which is faster here than compiling a graph."""
-    network.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", metrics=["accuracy"], run_eagerly=True)
+    network.compile(
+        keras.optimizers.Adam(1e-3),
+        "categorical_crossentropy",
+        metrics=["accuracy"],
+        run_eagerly=True,
+    )
     return network
 
 
@@ -28,16 +35,23 @@ def model():
         values = keras.layers.Conv2D(4, 3)(values)
         values = keras.layers.ReLU()(keras.layers.BatchNormalization()(values))
     pooled = keras.layers.GlobalAveragePooling2D()(values)
-    return compiled(keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(pooled)))
+    return compiled(
+        keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(pooled))
+    )
 
 
 def statistics(norm):
-    return [keras.ops.convert_to_numpy(value) for value in (norm.moving_mean, norm.moving_variance)]
+    return [
+        keras.ops.convert_to_numpy(value)
+        for value in (norm.moving_mean, norm.moving_variance)
+    ]
 
 
 def follow(model, **changes):
     arguments = dict(steps=4, every=2, batch_size=8, seed=0) | changes
-    return collapse.follow(model, (SCANS, ONE_HOT), (SCANS, LABELS), BATCHES, **arguments)
+    return collapse.follow(
+        model, (SCANS, ONE_HOT), (SCANS, LABELS), BATCHES, **arguments
+    )
 
 
 def test_renewed_statistics_are_the_means_over_the_batches(model):
@@ -47,10 +61,14 @@ def test_renewed_statistics_are_the_means_over_the_batches(model):
     entering = keras.Model(model.input, first.input)
     seen = [keras.ops.convert_to_numpy(entering(batch)) for batch in BATCHES]
     mean, variance = statistics(first)
-    numpy.testing.assert_allclose(mean, numpy.mean([batch.mean((0, 1, 2)) for batch in seen], axis=0), atol=1e-5)
-    numpy.testing.assert_allclose(variance, numpy.mean([batch.var((0, 1, 2)) for batch in seen], axis=0), rtol=1e-4)
+    np.testing.assert_allclose(
+        mean, np.mean([batch.mean((0, 1, 2)) for batch in seen], axis=0), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        variance, np.mean([batch.var((0, 1, 2)) for batch in seen], axis=0), rtol=1e-4
+    )
     assert (first.momentum, second.momentum) == (0.99, 0.99)
-    assert all(numpy.array_equal(*pair) for pair in zip(weights, model.trainable_weights))
+    assert all(np.array_equal(*pair) for pair in zip(weights, model.trainable_weights))
 
 
 def test_only_the_statistics_that_are_named_are_renewed(model):
@@ -60,9 +78,13 @@ def test_only_the_statistics_that_are_named_are_renewed(model):
     assert (statistics(second)[1] != 1).all()
 
 
-def test_statistics_of_brighter_scans_make_every_answer_the_same_until_they_are_renewed(model):
+def test_statistics_of_brighter_scans_make_every_answer_the_same_until_they_are_renewed(
+    model,
+):
     first, second = batch_norms(model)
-    collapse.renew_statistics(model, [255 * batch for batch in BATCHES], [first, second])
+    collapse.renew_statistics(
+        model, [255 * batch for batch in BATCHES], [first, second]
+    )
     row = collapse.judge(model, SCANS, LABELS, BATCHES)
     assert row["variance_ratio"] == pytest.approx(255**2, rel=0.1)
     assert row["one_answer"] == 1
@@ -72,7 +94,7 @@ def test_statistics_of_brighter_scans_make_every_answer_the_same_until_they_are_
 def test_judging_leaves_the_model_as_it_was(model):
     before = model.get_weights()
     collapse.judge(model, SCANS, LABELS, BATCHES)
-    assert all(numpy.array_equal(*pair) for pair in zip(before, model.get_weights()))
+    assert all(np.array_equal(*pair) for pair in zip(before, model.get_weights()))
 
 
 def test_statistics_that_fit_need_no_renewal(model):
@@ -86,7 +108,9 @@ def test_the_stored_variance_decays_with_the_momentum(model):
     first = batch_norms(model)[0]
     first.moving_variance.assign([1e6] * 4)
     ratio = follow(model)["variance_ratio"]
-    assert ratio.iloc[1:].to_list() == pytest.approx([ratio[0] * 0.99**2, ratio[0] * 0.99**4], rel=0.05)
+    assert ratio.iloc[1:].to_list() == pytest.approx(
+        [ratio[0] * 0.99**2, ratio[0] * 0.99**4], rel=0.05
+    )
 
 
 def test_a_training_is_followed_every_so_many_steps(model):

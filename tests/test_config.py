@@ -10,7 +10,12 @@ import pytest
 def test_a_preset_gives_all_settings():
     settings = config.settings_from("cpu", seed=7)
     assert (settings.preset, settings.image_size, settings.seed) == ("cpu", 128, 7)
-    assert set(dataclasses.asdict(settings)) == {"preset", "seed", "unreadable", *config.PRESETS["cpu"]}
+    assert set(dataclasses.asdict(settings)) == {
+        "preset",
+        "seed",
+        "unreadable",
+        *config.PRESETS["cpu"],
+    }
 
 
 @pytest.mark.parametrize("name", config.PRESETS)
@@ -36,7 +41,9 @@ def test_an_empty_variable_is_none(monkeypatch):
 
 def test_an_unknown_preset_is_an_error_that_lists_the_known_ones(monkeypatch):
     monkeypatch.setenv("BRAINTUMOR_PRESET", "huge")
-    with pytest.raises(ValueError, match="no preset 'huge'; .* sample, cpu, cpu-scratch, full"):
+    with pytest.raises(
+        ValueError, match="no preset 'huge'; .* sample, cpu, cpu-scratch, full"
+    ):
         config.settings_from("sample", seed=0)
 
 
@@ -51,14 +58,18 @@ def test_settings_never_change_during_a_run():
 
 
 def test_runs_at_128_px_share_a_folder_and_a_quick_run_overwrites_no_committed_result():
-    folders = {name: config.settings_from(name, seed=0).results_dir for name in config.PRESETS}
+    folders = {
+        name: config.settings_from(name, seed=0).results_dir for name in config.PRESETS
+    }
     assert folders.pop("sample").is_relative_to(config.ROOT / "build")
     results = config.ROOT / "results"
     assert folders == {"cpu": results, "cpu-scratch": results, "full": results / "full"}
 
 
 def test_presets_that_share_a_folder_name_their_runs_differently():
-    cpu, scratch = (config.settings_from(name, seed=0) for name in ("cpu", "cpu-scratch"))
+    cpu, scratch = (
+        config.settings_from(name, seed=0) for name in ("cpu", "cpu-scratch")
+    )
     assert training.run_name(cpu, "vgg16") != training.run_name(scratch, "vgg16")
 
 
@@ -70,15 +81,24 @@ def test_only_the_preset_from_scratch_needs_no_pretrained_weights():
 
 def test_folders_belong_to_the_checkout_wherever_it_is_run_from():
     assert (config.ROOT / "pyproject.toml").exists()
-    assert {folder.parent for folder in (config.DATA_DIR, config.RESULTS_DIR, config.BUILD_DIR)} == {config.ROOT}
+    assert {
+        folder.parent
+        for folder in (config.DATA_DIR, config.RESULTS_DIR, config.BUILD_DIR)
+    } == {config.ROOT}
 
 
 def test_options_behind_a_recipe_change_what_it_decides():
-    plain, more = config.recipe_named("scratch"), config.recipe_named("scratch+head+zero_init")
+    plain, more = (
+        config.recipe_named("scratch"),
+        config.recipe_named("scratch+head+zero_init"),
+    )
     assert more == plain | {"frame": "head", "zero_init": True}
 
 
 @pytest.mark.parametrize("name", ["magic", "scratch+magic", "scratch+", "+head", ""])
 def test_an_unknown_recipe_or_option_is_an_error_that_lists_the_known_ones(name):
-    with pytest.raises(ValueError, match=r"choose one of: original, transfer, scratch, \+zero_init, \+head"):
+    with pytest.raises(
+        ValueError,
+        match=r"choose one of: original, transfer, scratch, \+zero_init, \+head",
+    ):
         config.recipe_named(name)

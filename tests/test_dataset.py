@@ -11,15 +11,17 @@ from braintumor import config, dataset, download
 
 import cv2
 import numpy as np
-import pandas
+import pandas as pd
 import pytest
 
 REAL = os.environ.get("BRAINTUMOR_DATA")
-on_real_scans = pytest.mark.skipif(not REAL, reason="BRAINTUMOR_DATA names no copy of the real scans")
-LABELS = ("glioma_tumor", "no_tumor")
-NOTHING_KNOWN = pandas.DataFrame(columns=["path", "sha256", "group", "label_conflict", *dataset.BOX]).astype(
-    {"label_conflict": bool}
+on_real_scans = pytest.mark.skipif(
+    not REAL, reason="BRAINTUMOR_DATA names no copy of the real scans"
 )
+LABELS = ("glioma_tumor", "no_tumor")
+NOTHING_KNOWN = pd.DataFrame(
+    columns=["path", "sha256", "group", "label_conflict", *dataset.BOX]
+).astype({"label_conflict": bool})
 
 
 def write_scans(root, labels=LABELS, scans=3, suffix=".jpg"):
@@ -30,7 +32,9 @@ def write_scans(root, labels=LABELS, scans=3, suffix=".jpg"):
             for number in range(scans):
                 draw = np.random.default_rng(list(f"{split}{label}{number}".encode()))
                 image = draw.integers(0, 256, (8, 8), dtype=np.uint8)
-                (root / split / label / f"scan {number}{suffix}").write_bytes(cv2.imencode(suffix.lower(), image)[1])
+                (root / split / label / f"scan {number}{suffix}").write_bytes(
+                    cv2.imencode(suffix.lower(), image)[1]
+                )
     return root
 
 
@@ -52,17 +56,33 @@ def root(tmp_path):
 
 def test_one_row_a_scan_sorted_by_path(root):
     table = dataset.scan_table(root, NOTHING_KNOWN)
-    assert list(table.columns) == ["path", "split", "label", "sha256", "group", "label_conflict", *dataset.BOX]
-    assert table["path"].is_monotonic_increasing and table["path"][0] == "Testing/glioma_tumor/scan 0.jpg"
+    assert list(table.columns) == [
+        "path",
+        "split",
+        "label",
+        "sha256",
+        "group",
+        "label_conflict",
+        *dataset.BOX,
+    ]
+    assert (
+        table["path"].is_monotonic_increasing
+        and table["path"][0] == "Testing/glioma_tumor/scan 0.jpg"
+    )
     assert table.groupby(["split", "label"]).size().to_dict() == {
-        (split, label): 3 for split in ("testing", "training") for label in ("glioma", "no_tumor")
+        (split, label): 3
+        for split in ("testing", "training")
+        for label in ("glioma", "no_tumor")
     }
-    assert table["sha256"][0] == hashlib.sha256((root / table["path"][0]).read_bytes()).hexdigest()
+    assert (
+        table["sha256"][0]
+        == hashlib.sha256((root / table["path"][0]).read_bytes()).hexdigest()
+    )
 
 
 def test_a_scan_that_is_known_has_a_group_and_a_box(root):
     reference = known(root)
-    pandas.testing.assert_frame_equal(dataset.scan_table(root, reference), reference)
+    pd.testing.assert_frame_equal(dataset.scan_table(root, reference), reference)
 
 
 def test_a_changed_scan_is_not_the_known_one(root):
@@ -76,21 +96,39 @@ def test_a_changed_scan_is_not_the_known_one(root):
 
 def test_a_known_scan_in_another_place_stays_in_its_group(root):
     reference = known(root)
-    (root / "Testing/glioma_tumor/scan 0.jpg").rename(root / "Testing/glioma_tumor/renamed.jpg")
-    row = dataset.scan_table(root, reference).set_index("path").loc["Testing/glioma_tumor/renamed.jpg"]
-    assert (row["group"], row["box_w"], row["label_conflict"]) == ("patient-000", 3.0, True)
+    (root / "Testing/glioma_tumor/scan 0.jpg").rename(
+        root / "Testing/glioma_tumor/renamed.jpg"
+    )
+    row = (
+        dataset.scan_table(root, reference)
+        .set_index("path")
+        .loc["Testing/glioma_tumor/renamed.jpg"]
+    )
+    assert (row["group"], row["box_w"], row["label_conflict"]) == (
+        "patient-000",
+        3.0,
+        True,
+    )
 
 
-def test_copies_of_an_unknown_scan_share_a_group_and_are_a_conflict_if_their_labels_differ(root):
+def test_copies_of_an_unknown_scan_share_a_group_and_are_a_conflict_if_their_labels_differ(
+    root,
+):
     scan = (root / "Training/glioma_tumor/scan 0.jpg").read_bytes()
     (root / "Testing/glioma_tumor/copy.jpg").write_bytes(scan)
     table = dataset.scan_table(root, NOTHING_KNOWN)
     copies = table[table["group"].duplicated(keep=False)]
-    assert copies["path"].tolist() == ["Testing/glioma_tumor/copy.jpg", "Training/glioma_tumor/scan 0.jpg"]
+    assert copies["path"].tolist() == [
+        "Testing/glioma_tumor/copy.jpg",
+        "Training/glioma_tumor/scan 0.jpg",
+    ]
     assert not table["label_conflict"].any()
     (root / "Training/no_tumor/copy.jpg").write_bytes(scan)
     table = dataset.scan_table(root, NOTHING_KNOWN)
-    assert table.loc[table["label_conflict"], "sha256"].tolist() == [hashlib.sha256(scan).hexdigest()] * 3
+    assert (
+        table.loc[table["label_conflict"], "sha256"].tolist()
+        == [hashlib.sha256(scan).hexdigest()] * 3
+    )
 
 
 def test_phantoms_bring_their_own_table(root):
@@ -98,14 +136,26 @@ def test_phantoms_bring_their_own_table(root):
     assert dataset.scan_table(root)["group"].str.startswith("patient-").all()
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".bmp", ".tif", ".TIFF", ".webp"])
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".JPEG", ".png", ".bmp", ".tif", ".TIFF", ".webp"]
+)
 def test_any_other_data_set_in_this_layout_works(tmp_path, suffix):
-    root = write_scans(tmp_path / "scans", labels=("a", "b", "c d"), scans=1, suffix=suffix)
-    assert dataset.scan_table(root, NOTHING_KNOWN)["label"].tolist() == ["a", "b", "c d"] * 2
+    root = write_scans(
+        tmp_path / "scans", labels=("a", "b", "c d"), scans=1, suffix=suffix
+    )
+    assert (
+        dataset.scan_table(root, NOTHING_KNOWN)["label"].tolist()
+        == ["a", "b", "c d"] * 2
+    )
 
 
 def test_leftovers_of_other_programs_are_no_scans(root):
-    for name in (".DS_Store", "glioma_tumor/Thumbs.db", "glioma_tumor/._scan 0.jpg", "glioma_tumor/notes.txt"):
+    for name in (
+        ".DS_Store",
+        "glioma_tumor/Thumbs.db",
+        "glioma_tumor/._scan 0.jpg",
+        "glioma_tumor/notes.txt",
+    ):
         (root / "Training" / name).write_text("leftover")
     (root / "Training/.ipynb_checkpoints").mkdir()
     assert len(dataset.scan_table(root, NOTHING_KNOWN)) == 12
@@ -138,7 +188,10 @@ def damage(root, what):
 )
 def test_a_folder_that_is_no_data_set_is_one_sentence(root, what, problem):
     damage(root, what)
-    with pytest.raises(ValueError, match=f"^'scans' needs images of the same classes in .*, but {problem}.$"):
+    with pytest.raises(
+        ValueError,
+        match=f"^'scans' needs images of the same classes in .*, but {problem}.$",
+    ):
         dataset.scan_table(root, NOTHING_KNOWN)
 
 
@@ -153,7 +206,10 @@ def test_the_right_scans_are_verified(root):
     report = check(root, known(root))
     numbers = {"scans": 12, "verified": 12, "expected": 12}
     differences = {"missing": [], "changed": [], "extra": []}
-    assert report == {"name": download.DATASET, "status": "verified"} | numbers | differences
+    assert (
+        report
+        == {"name": download.DATASET, "status": "verified"} | numbers | differences
+    )
     assert dataset.describe(report) == "verified 12/12"
     assert dataset.note(report) == ""
     assert json.loads(json.dumps(report)) == report
@@ -169,12 +225,22 @@ def test_every_difference_is_counted_named_and_explained(root):
     (folder / "scan 1.jpg").write_bytes((folder / "scan 2.jpg").read_bytes())
     (folder / "new.jpg").write_bytes((folder / "scan 2.jpg").read_bytes())
     report = check(root, reference)
-    assert (report["status"], report["verified"], report["scans"]) == ("changed", 10, 12)
+    assert (report["status"], report["verified"], report["scans"]) == (
+        "changed",
+        10,
+        12,
+    )
     lines = dataset.describe(report).splitlines()
     assert lines[0] == "verified 10/12"
-    assert lines[1].startswith("1 missing (") and lines[1].endswith("): Training/no_tumor/scan 0.jpg")
-    assert lines[2].startswith("1 changed (") and lines[2].endswith("): Training/no_tumor/scan 1.jpg")
-    assert lines[3].startswith("1 extra (") and lines[3].endswith("): Training/no_tumor/new.jpg")
+    assert lines[1].startswith("1 missing (") and lines[1].endswith(
+        "): Training/no_tumor/scan 0.jpg"
+    )
+    assert lines[2].startswith("1 changed (") and lines[2].endswith(
+        "): Training/no_tumor/scan 1.jpg"
+    )
+    assert lines[3].startswith("1 extra (") and lines[3].endswith(
+        "): Training/no_tumor/new.jpg"
+    )
 
 
 def test_at_most_ten_names_are_listed(tmp_path):
@@ -194,7 +260,10 @@ def test_phantoms_are_called_phantoms_everywhere(root):
     report = dataset.verify(root, dataset.scan_table(root))
     assert (report["name"], report["status"]) == ("phantoms", "phantoms")
     assert dataset.note(report) == "PHANTOMS: synthetic drawings, not patients"
-    assert dataset.describe(report) == "PHANTOMS: synthetic drawings, not patients (12 scans)"
+    assert (
+        dataset.describe(report)
+        == "PHANTOMS: synthetic drawings, not patients (12 scans)"
+    )
 
 
 @on_real_scans
@@ -203,8 +272,10 @@ def test_the_real_scans_are_verified_in_seconds():
     table = dataset.scan_table(Path(REAL))
     assert time.monotonic() - start < 10
     assert dataset.describe(dataset.verify(Path(REAL), table)) == "verified 3264/3264"
-    committed = pandas.read_csv(config.DATA_DIR / "image_groups.csv").sort_values("path", ignore_index=True)
-    pandas.testing.assert_frame_equal(table, committed[table.columns])
+    committed = pd.read_csv(config.DATA_DIR / "image_groups.csv").sort_values(
+        "path", ignore_index=True
+    )
+    pd.testing.assert_frame_equal(table, committed[table.columns])
 
 
 # --- where the scans come from ---
@@ -217,7 +288,9 @@ def offline(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "reachable", lambda host: False)
     monkeypatch.setattr(download, "kaggle_credentials", no_credentials)
     (tmp_path / "data").mkdir()
-    known(write_scans(tmp_path / "source")).to_csv(tmp_path / "data/image_groups.csv", index=False)
+    known(write_scans(tmp_path / "source")).to_csv(
+        tmp_path / "data/image_groups.csv", index=False
+    )
     return tmp_path
 
 
@@ -239,23 +312,36 @@ def test_the_folder_in_the_environment_is_taken_first(offline, monkeypatch, caps
 
 def test_a_wrong_folder_in_the_environment_is_an_error_at_once(offline, monkeypatch):
     monkeypatch.setenv("BRAINTUMOR_DATA", str(offline / "no-such-folder"))
-    with pytest.raises(FileNotFoundError, match=r"^BRAINTUMOR_DATA is no folder; name one that holds Training and"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"^BRAINTUMOR_DATA is no folder; name one that holds Training and",
+    ):
         locate(offline)
 
 
 def test_an_earlier_download_is_taken_next(offline, capsys):
     write_scans(offline / "data/brain-tumor-classification-mri")
     assert locate(offline) == "data/brain-tumor-classification-mri"
-    assert capsys.readouterr().out == "BRAINTUMOR_DATA: none\ndata/brain-tumor-classification-mri: used\n"
+    assert (
+        capsys.readouterr().out
+        == "BRAINTUMOR_DATA: none\ndata/brain-tumor-classification-mri: used\n"
+    )
 
 
-def test_a_folder_that_an_interrupted_program_left_is_never_taken_for_a_download(offline):
+def test_a_folder_that_an_interrupted_program_left_is_never_taken_for_a_download(
+    offline,
+):
     (offline / "data/brain-tumor-classification-mri").mkdir()
-    with pytest.raises(ValueError, match=r"^'brain-tumor-classification-mri' needs images .* there are none"):
+    with pytest.raises(
+        ValueError,
+        match=r"^'brain-tumor-classification-mri' needs images .* there are none",
+    ):
         dataset.scan_table(offline / locate(offline), NOTHING_KNOWN)
 
 
-def test_without_data_and_network_there_are_phantoms_and_everyone_is_told(offline, capsys):
+def test_without_data_and_network_there_are_phantoms_and_everyone_is_told(
+    offline, capsys
+):
     assert locate(offline) == "build/phantoms"
     assert capsys.readouterr().out.splitlines() == [
         "BRAINTUMOR_DATA: none",
@@ -294,23 +380,41 @@ def pretend_downloads(monkeypatch, **outcomes):
 
 def test_with_credentials_opendatasets_is_asked(offline, monkeypatch, capsys):
     asked = pretend_downloads(monkeypatch, opendatasets=None)
-    monkeypatch.setattr(download, "kaggle_credentials", lambda: {"KAGGLE_API_TOKEN": "secret"})
+    monkeypatch.setattr(
+        download, "kaggle_credentials", lambda: {"KAGGLE_API_TOKEN": "secret"}
+    )
     assert locate(offline) == "data/brain-tumor-classification-mri"
     assert asked == [("opendatasets", {"KAGGLE_API_TOKEN": "secret"})]
-    assert capsys.readouterr().out.endswith("\nopendatasets: about 90 MB ... downloaded and verified\n")
+    assert capsys.readouterr().out.endswith(
+        "\nopendatasets: about 90 MB ... downloaded and verified\n"
+    )
 
 
-def test_without_credentials_kagglehub_is_asked_which_needs_none(offline, monkeypatch, capsys):
+def test_without_credentials_kagglehub_is_asked_which_needs_none(
+    offline, monkeypatch, capsys
+):
     asked = pretend_downloads(monkeypatch, kagglehub=None)
     assert locate(offline) == "data/brain-tumor-classification-mri"
     assert asked == [("kagglehub", {})]
-    assert "opendatasets: about 90 MB ... no Kaggle credentials found" in capsys.readouterr().out
+    assert (
+        "opendatasets: about 90 MB ... no Kaggle credentials found"
+        in capsys.readouterr().out
+    )
 
 
 def test_when_both_fail_each_says_why_in_a_line(offline, monkeypatch, capsys):
-    pretend_downloads(monkeypatch, opendatasets=ConnectionError("refused."), kagglehub=PermissionError(13, "No", "/x"))
-    monkeypatch.setattr(download, "kaggle_credentials", lambda: {"KAGGLE_API_TOKEN": "secret"})
+    pretend_downloads(
+        monkeypatch,
+        opendatasets=ConnectionError("refused."),
+        kagglehub=PermissionError(13, "No", "/x"),
+    )
+    monkeypatch.setattr(
+        download, "kaggle_credentials", lambda: {"KAGGLE_API_TOKEN": "secret"}
+    )
     assert locate(offline) == "build/phantoms"
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2:4] == ["opendatasets: about 90 MB ... refused.", "kagglehub: about 90 MB ... No"]
+    assert lines[2:4] == [
+        "opendatasets: about 90 MB ... refused.",
+        "kagglehub: about 90 MB ... No",
+    ]
     assert not any(str(offline) in line or "secret" in line for line in lines)

@@ -12,10 +12,18 @@ from braintumor.app import engines, release
 
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install -e '.[demo]'")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[demo]'")
+pytest.importorskip(
+    "gradio", reason="gradio is not installed: pip install -e '.[demo]'"
+)
+sync_api = pytest.importorskip(
+    "playwright.sync_api",
+    reason="playwright is not installed: pip install -e '.[demo]'",
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
+]
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -29,8 +37,18 @@ def address(request, trained, tmp_path_factory):
         release.write_onnx(engines.load_classifier(trained[3]), model)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "tools/demo.py", "--model", str(model), "--port", str(port), "--quiet"]
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}) as process:
+    command = [
+        sys.executable,
+        "tools/demo.py",
+        "--model",
+        str(model),
+        "--port",
+        str(port),
+        "--quiet",
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    ) as process:
         for _ in range(120):
             time.sleep(0.5)
             with socket.socket() as probe:
@@ -43,24 +61,36 @@ def address(request, trained, tmp_path_factory):
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
+        )
 
 
-def test_a_scan_gives_probabilities_and_heat_and_nothing_is_sent_elsewhere(address, browser, trained):
+def test_a_scan_gives_probabilities_and_heat_and_nothing_is_sent_elsewhere(
+    address, browser, trained
+):
     page, asked = browser.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
     page.wait_for_selector("text=not for diagnosis")
-    page.set_input_files("input[type=file]", str(next(trained[2].glob("Testing/glioma_tumor/*.jpg"))))
+    page.set_input_files(
+        "input[type=file]", str(next(trained[2].glob("Testing/glioma_tumor/*.jpg")))
+    )
     page.wait_for_selector("text=Most like", timeout=60_000)
     for label in ("glioma", "meningioma", "no tumor", "pituitary"):
         assert label in page.text_content("body")
-    page.wait_for_function("[...document.images].some(image => image.naturalWidth == 500)")  # the figure of the heat
-    elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+    page.wait_for_function(
+        "[...document.images].some(image => image.naturalWidth == 500)"
+    )  # the figure of the heat
+    elsewhere = [
+        url for url in asked if not url.startswith((address, "data:", "blob:"))
+    ]
     assert not elsewhere
 
 
-def test_rubbish_gives_a_sentence_and_the_page_goes_on(address, browser, tmp_path, trained):
+def test_rubbish_gives_a_sentence_and_the_page_goes_on(
+    address, browser, tmp_path, trained
+):
     (tmp_path / "notes.png").write_text("not a picture")
     page = browser.new_page()
     page.goto(address)
@@ -70,7 +100,10 @@ def test_rubbish_gives_a_sentence_and_the_page_goes_on(address, browser, tmp_pat
 
 def test_only_this_machine_can_open_it(address):
     port = int(address.rpartition(":")[2])
-    others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
+    others = {
+        info[4][0]
+        for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+    } - {"127.0.0.1"}
     for other in others:
         with socket.socket() as probe:
             assert probe.connect_ex((other, port)) != 0

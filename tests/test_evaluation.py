@@ -10,8 +10,8 @@ from braintumor import config, dataset, evaluation, generators, splits, training
 from braintumor import metrics as ours
 
 import keras
-import numpy
-import pandas
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -20,17 +20,28 @@ from matplotlib.figure import Figure
 from sklearn import metrics
 
 LABELS = ["a", "b", "c"]
-FACTS = dict(model="vgg16", recipe="transfer", protocol="patient", weights="imagenet", image_size=32, seed=0)
+FACTS = dict(
+    model="vgg16",
+    recipe="transfer",
+    protocol="patient",
+    weights="imagenet",
+    image_size=32,
+    seed=0,
+)
 
 
-def predictions_of(truth, probabilities, groups=None, labels=LABELS, subset="validation"):
+def predictions_of(
+    truth, probabilities, groups=None, labels=LABELS, subset="validation"
+):
     """A predictions table from class indices, probabilities and groups (None: every scan is its own)."""
-    table = pandas.DataFrame(numpy.asarray(probabilities, float), columns=[f"p_{label}" for label in labels])
+    table = pd.DataFrame(
+        np.asarray(probabilities, float), columns=[f"p_{label}" for label in labels]
+    )
     groups = range(len(table)) if groups is None else groups
     return table.assign(
         path=[f"{number:04d}" for number in range(len(table))],
         label=[labels[index] for index in truth],
-        predicted=[labels[best] for best in numpy.argmax(probabilities, axis=1)],
+        predicted=[labels[best] for best in np.argmax(probabilities, axis=1)],
         group=[f"g{group}" for group in groups],
         subset=subset,
     )
@@ -38,10 +49,16 @@ def predictions_of(truth, probabilities, groups=None, labels=LABELS, subset="val
 
 def at_random(scans, seed=0, classes=3):
     """Random truth and better than random probabilities."""
-    draw = numpy.random.default_rng(seed)
-    truth = numpy.concatenate([numpy.arange(classes), draw.integers(0, classes, scans)])  # no class without scans
-    return truth, draw.dirichlet(numpy.ones(classes), len(truth)) * 0.6 + 0.4 * numpy.eye(classes)[
-        numpy.where(draw.random(len(truth)) < 0.5, truth, draw.integers(0, classes, len(truth)))
+    draw = np.random.default_rng(seed)
+    truth = np.concatenate(
+        [np.arange(classes), draw.integers(0, classes, scans)]
+    )  # no class without scans
+    return truth, draw.dirichlet(np.ones(classes), len(truth)) * 0.6 + 0.4 * np.eye(
+        classes
+    )[
+        np.where(
+            draw.random(len(truth)) < 0.5, truth, draw.integers(0, classes, len(truth))
+        )
     ]
 
 
@@ -53,7 +70,9 @@ def row_of(*args, **more):
 
 
 @hypothesis_settings(deadline=None, max_examples=15)
-@given(scans=st.integers(2, 60), classes=st.integers(3, 5), seed=st.integers(0, 2**32 - 1))
+@given(
+    scans=st.integers(2, 60), classes=st.integers(3, 5), seed=st.integers(0, 2**32 - 1)
+)
 def test_scores_agree_with_scikit_learn(scans, classes, seed):
     truth, probabilities = at_random(scans, seed, classes)
     labels = list("abcde"[:classes])
@@ -61,9 +80,15 @@ def test_scores_agree_with_scikit_learn(scans, classes, seed):
     predicted = probabilities.argmax(axis=1)
     assert row["n"] == row["groups"] == len(truth) and row["known_patients"] == 0
     assert row["accuracy"] == pytest.approx(metrics.accuracy_score(truth, predicted))
-    assert row["macro_f1"] == pytest.approx(metrics.f1_score(truth, predicted, average="macro"))
-    assert row["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(truth, predicted))
-    assert row["auroc"] == pytest.approx(metrics.roc_auc_score(truth, probabilities, multi_class="ovr"))
+    assert row["macro_f1"] == pytest.approx(
+        metrics.f1_score(truth, predicted, average="macro")
+    )
+    assert row["balanced_accuracy"] == pytest.approx(
+        metrics.balanced_accuracy_score(truth, predicted)
+    )
+    assert row["auroc"] == pytest.approx(
+        metrics.roc_auc_score(truth, probabilities, multi_class="ovr")
+    )
     recalls = metrics.recall_score(truth, predicted, average=None)
     assert [row[f"recall_{label}"] for label in labels] == pytest.approx(recalls)
 
@@ -75,14 +100,26 @@ def test_scores_by_hand():
     assert row["accuracy"] == 0.75
     assert [row["recall_a"], row["recall_b"], row["recall_c"]] == [1, 0, 1]
     assert row["balanced_accuracy"] == pytest.approx(2 / 3)
-    assert row["macro_f1"] == pytest.approx((0.8 + 0 + 1) / 3)  # a: precision 2/3, recall 1
+    assert row["macro_f1"] == pytest.approx(
+        (0.8 + 0 + 1) / 3
+    )  # a: precision 2/3, recall 1
     assert row["brier"] == pytest.approx((0.06 + 0.24 + 0.62 + 0.06) / 4)
-    assert row["ece"] == pytest.approx((2 * 0.2 + 0.4 + 0.5) / 4)  # both of 0.8 share a bin
+    assert row["ece"] == pytest.approx(
+        (2 * 0.2 + 0.4 + 0.5) / 4
+    )  # both of 0.8 share a bin
 
 
 def test_perfect_predictions_are_perfect_in_every_way():
-    row = row_of([0, 1, 2, 0], numpy.eye(3)[[0, 1, 2, 0]])
-    for name in ("accuracy", "macro_f1", "balanced_accuracy", "auroc", "recall_a", "recall_b", "recall_c"):
+    row = row_of([0, 1, 2, 0], np.eye(3)[[0, 1, 2, 0]])
+    for name in (
+        "accuracy",
+        "macro_f1",
+        "balanced_accuracy",
+        "auroc",
+        "recall_a",
+        "recall_b",
+        "recall_c",
+    ):
         assert row[name] == 1
     assert row["ece"] == row["brier"] == 0
     assert row["accuracy_low"] == row["accuracy_high"] == 1
@@ -99,8 +136,14 @@ def test_a_class_without_scans_has_no_recall_and_no_auroc():
 def test_a_row_names_the_run_and_holds_every_promised_column():
     row = row_of(*at_random(10))
     assert {key: row[key] for key in FACTS} == FACTS and row["subset"] == "validation"
-    recalls = [f"recall_{label}{end}" for label in LABELS for end in ("", "_low", "_high")]
-    scores = [f"{name}{end}" for name in ("accuracy", "macro_f1") for end in ("", "_low", "_high")]
+    recalls = [
+        f"recall_{label}{end}" for label in LABELS for end in ("", "_low", "_high")
+    ]
+    scores = [
+        f"{name}{end}"
+        for name in ("accuracy", "macro_f1")
+        for end in ("", "_low", "_high")
+    ]
     assert list(row) == [
         *FACTS,
         "subset",
@@ -118,14 +161,19 @@ def test_a_row_names_the_run_and_holds_every_promised_column():
 
 
 def test_only_the_subset_asked_for_counts():
-    good, bad = predictions_of([0, 1, 2], numpy.eye(3)), predictions_of([0, 1, 2], numpy.eye(3)[[1, 2, 0]])
-    both = pandas.concat([good, bad.assign(subset="test")])
+    good, bad = (
+        predictions_of([0, 1, 2], np.eye(3)),
+        predictions_of([0, 1, 2], np.eye(3)[[1, 2, 0]]),
+    )
+    both = pd.concat([good, bad.assign(subset="test")])
     assert evaluation.metrics_row(FACTS, both, "validation")["accuracy"] == 1
     assert evaluation.metrics_row(FACTS, both, "test")["accuracy"] == 0
 
 
 def test_a_subset_that_was_not_predicted_is_an_error():
-    with pytest.raises(ValueError, match="No scan of the subset 'test' was predicted by vgg16"):
+    with pytest.raises(
+        ValueError, match="No scan of the subset 'test' was predicted by vgg16"
+    ):
         evaluation.metrics_row(FACTS, predictions_of(*at_random(5)), "test")
 
 
@@ -134,45 +182,62 @@ def test_a_subset_that_was_not_predicted_is_an_error():
 
 def calibration_error(truth, confidence):
     """Of made-up answers that the first of two classes has this probability."""
-    table = predictions_of(truth, numpy.column_stack([confidence, 1 - confidence]), labels=["a", "b"])
+    table = predictions_of(
+        truth, np.column_stack([confidence, 1 - confidence]), labels=["a", "b"]
+    )
     return ours.probability_scores(table).at["ece", "value"]
 
 
 def test_a_network_that_is_right_as_often_as_it_says_is_calibrated():
-    assert calibration_error([0] * 7 + [1] * 3, numpy.full(10, 0.7)) == pytest.approx(0)
+    assert calibration_error([0] * 7 + [1] * 3, np.full(10, 0.7)) == pytest.approx(0)
 
 
 def test_a_network_that_is_always_sure_and_half_right_is_half_wrong_about_itself():
-    assert calibration_error([0, 1] * 20, numpy.ones(40)) == pytest.approx(0.5)
+    assert calibration_error([0, 1] * 20, np.ones(40)) == pytest.approx(0.5)
 
 
 @hypothesis_settings(deadline=None, max_examples=30)
-@given(confidence=st.lists(st.floats(0.5, 1), min_size=1, max_size=30), seed=st.integers(0, 99))
+@given(
+    confidence=st.lists(st.floats(0.5, 1), min_size=1, max_size=30),
+    seed=st.integers(0, 99),
+)
 def test_the_calibration_error_is_the_textbook_sum_over_bins(confidence, seed):
-    confidence = numpy.array(confidence)
-    truth = numpy.random.default_rng(seed).integers(0, 2, len(confidence))
-    which = numpy.minimum((confidence * 15).astype(int), 14)
+    confidence = np.array(confidence)
+    truth = np.random.default_rng(seed).integers(0, 2, len(confidence))
+    which = np.minimum((confidence * 15).astype(int), 14)
     gaps = [
-        (which == bin).mean() * abs((truth[which == bin] == 0).mean() - confidence[which == bin].mean())
+        (which == bin).mean()
+        * abs((truth[which == bin] == 0).mean() - confidence[which == bin].mean())
         for bin in set(which)
     ]
     assert calibration_error(truth, confidence) == pytest.approx(sum(gaps))
 
 
-def test_intervals_of_probability_scores_count_a_scan_as_often_as_its_group_is_drawn(monkeypatch):
+def test_intervals_of_probability_scores_count_a_scan_as_often_as_its_group_is_drawn(
+    monkeypatch,
+):
     draw = ours.bootstrap
-    monkeypatch.setattr(ours, "bootstrap", lambda counts: draw(counts)[:200])  # scikit-learn's AUROC is slow
+    monkeypatch.setattr(
+        ours, "bootstrap", lambda counts: draw(counts)[:200]
+    )  # scikit-learn's AUROC is slow
     truth, probabilities = at_random(60, seed=1)
-    table = predictions_of(truth, probabilities, groups=numpy.arange(len(truth)) // 3)
-    draws = ours.bootstrap(numpy.eye(table["group"].nunique()))[:, table["group"].factorize(sort=True)[0]]
-    errors = ((probabilities - numpy.eye(3)[truth]) ** 2).sum(axis=1)
-    slow = {"brier": [numpy.average(errors, weights=draw) for draw in draws]}
-    slow["auroc"] = [metrics.roc_auc_score(truth, probabilities, multi_class="ovr", sample_weight=w) for w in draws]
+    table = predictions_of(truth, probabilities, groups=np.arange(len(truth)) // 3)
+    draws = ours.bootstrap(np.eye(table["group"].nunique()))[
+        :, table["group"].factorize(sort=True)[0]
+    ]
+    errors = ((probabilities - np.eye(3)[truth]) ** 2).sum(axis=1)
+    slow = {"brier": [np.average(errors, weights=draw) for draw in draws]}
+    slow["auroc"] = [
+        metrics.roc_auc_score(truth, probabilities, multi_class="ovr", sample_weight=w)
+        for w in draws
+    ]
     for name, values in slow.items():
         quick = ours.probability_scores(table).loc[name, ["low", "high"]].tolist()
-        assert quick == pytest.approx(numpy.percentile(values, [2.5, 97.5]))
+        assert quick == pytest.approx(np.percentile(values, [2.5, 97.5]))
     shuffled = table.sample(frac=1, random_state=0)
-    pandas.testing.assert_frame_equal(ours.probability_scores(shuffled), ours.probability_scores(table))
+    pd.testing.assert_frame_equal(
+        ours.probability_scores(shuffled), ours.probability_scores(table)
+    )
 
 
 # --- intervals ---
@@ -196,8 +261,8 @@ def test_the_interval_of_independent_scans_is_the_binomial_one():
 
 
 def test_copies_of_a_scan_make_nobody_surer():
-    truth, probabilities = (numpy.repeat(each, 4, axis=0) for each in at_random(60))
-    patients = numpy.repeat(range(63), 4)
+    truth, probabilities = (np.repeat(each, 4, axis=0) for each in at_random(60))
+    patients = np.repeat(range(63), 4)
     alone, once = row_of(truth, probabilities), row_of(truth[::4], probabilities[::4])
     grouped = row_of(truth, probabilities, groups=patients)
     assert grouped["accuracy"] == alone["accuracy"]
@@ -206,9 +271,11 @@ def test_copies_of_a_scan_make_nobody_surer():
 
 
 def test_the_same_predictions_have_the_same_interval_in_any_order():
-    table = predictions_of(*at_random(50), groups=numpy.arange(53) // 2)
+    table = predictions_of(*at_random(50), groups=np.arange(53) // 2)
     shuffled = table.sample(frac=1, random_state=0)
-    one, other = (evaluation.metrics_row(FACTS, each, "validation") for each in (table, shuffled))
+    one, other = (
+        evaluation.metrics_row(FACTS, each, "validation") for each in (table, shuffled)
+    )
     assert one == pytest.approx(other, abs=1e-12, nan_ok=True)
 
 
@@ -239,11 +306,11 @@ def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, q
     root, table = few_scans
     scans = table[table["subset"] == "test"]
     predictions = evaluation.predict(network, table, "test", root, quick())
-    pandas.testing.assert_frame_equal(predictions[scans.columns], scans)
+    pd.testing.assert_frame_equal(predictions[scans.columns], scans)
     names = ["p_glioma", "p_meningioma", "p_no_tumor", "p_pituitary"]
     assert list(predictions.columns) == [*scans.columns, *names, "predicted"]
     brightness = generators.load_images(scans, root, 32)[0][:].mean(axis=(1, 2)) / 255
-    numpy.testing.assert_allclose(predictions["p_glioma"], brightness, rtol=1e-5)
+    np.testing.assert_allclose(predictions["p_glioma"], brightness, rtol=1e-5)
     best = predictions[names].idxmax(axis=1).str.removeprefix("p_")
     assert (predictions["predicted"] == best).all()
 
@@ -251,31 +318,45 @@ def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, q
 def test_several_subsets_are_predicted_at_once_in_row_order(network, few_scans, quick):
     root, table = few_scans
     predictions = evaluation.predict(network, table, evaluation.JUDGES, root, quick())
-    assert predictions["path"].tolist() == table.loc[table["subset"] != "train", "path"].tolist()
+    assert (
+        predictions["path"].tolist()
+        == table.loc[table["subset"] != "train", "path"].tolist()
+    )
 
 
 def test_views_are_averaged_scan_by_scan(network, few_scans, quick):
     root, table = few_scans
     settings = quick(batch_size=3)
     straight, averaged, again = (
-        evaluation.predict(network, table, "test", root, settings, views=views)["p_glioma"].to_numpy()
+        evaluation.predict(network, table, "test", root, settings, views=views)[
+            "p_glioma"
+        ].to_numpy()
         for views in (0, 5, 5)
     )
     assert (averaged == again).all() and (averaged != straight).all()
     images = generators.load_images(table[table["subset"] == "test"], root, 32)[0][:]
-    how, draw = generators.AUGMENTATIONS["views"], numpy.random.default_rng(9)
-    moved = [numpy.mean([generators.augment(scan, draw, **how) for _ in range(200)]) / 255 for scan in images]
-    assert numpy.corrcoef(averaged, moved)[0, 1] > 0.99
-    assert averaged == pytest.approx(straight / 6 + numpy.array(moved) * 5 / 6, abs=0.02)
+    how, draw = generators.AUGMENTATIONS["views"], np.random.default_rng(9)
+    moved = [
+        np.mean([generators.augment(scan, draw, **how) for _ in range(200)]) / 255
+        for scan in images
+    ]
+    assert np.corrcoef(averaged, moved)[0, 1] > 0.99
+    assert averaged == pytest.approx(straight / 6 + np.array(moved) * 5 / 6, abs=0.02)
 
 
 def test_a_network_for_other_classes_is_refused(network, few_scans, quick):
     root, table = few_scans
-    with pytest.raises(ValueError, match="The model knows 4 classes, these scans have 3"):
-        evaluation.predict(network, table[table["label"] != "glioma"], "test", root, quick())
+    with pytest.raises(
+        ValueError, match="The model knows 4 classes, these scans have 3"
+    ):
+        evaluation.predict(
+            network, table[table["label"] != "glioma"], "test", root, quick()
+        )
 
 
-def test_a_subset_without_scans_of_a_class_still_has_its_probability(network, few_scans, quick):
+def test_a_subset_without_scans_of_a_class_still_has_its_probability(
+    network, few_scans, quick
+):
     root, table = few_scans
     table = table[(table["subset"] != "test") | (table["label"] == "glioma")]
     predictions = evaluation.predict(network, table, "test", root, quick())
@@ -289,9 +370,24 @@ REPORT = dict(name="phantoms", status="phantoms", scans=48, verified=48, expecte
 
 def test_provenance_says_what_a_result_rests_on(few_scans, quick):
     facts = evaluation.provenance(quick(), REPORT, few_scans[1], model="vgg16")
-    assert facts["data"] == "phantoms" and facts["checksums"] == "phantoms 48/48" and facts["model"] == "vgg16"
-    assert facts["subsets"] == {"test": 16, "train": 28, "validation": 4} and facts["excluded"] == {}
-    assert {"protocol", "recipe", "weights", "image_size", "seed", "precision", "preset"} <= set(facts)
+    assert (
+        facts["data"] == "phantoms"
+        and facts["checksums"] == "phantoms 48/48"
+        and facts["model"] == "vgg16"
+    )
+    assert (
+        facts["subsets"] == {"test": 16, "train": 28, "validation": 4}
+        and facts["excluded"] == {}
+    )
+    assert {
+        "protocol",
+        "recipe",
+        "weights",
+        "image_size",
+        "seed",
+        "precision",
+        "preset",
+    } <= set(facts)
     assert facts["backend"] == keras.backend.backend()
     assert facts["versions"]["keras"] == keras.__version__
     assert json.loads(json.dumps(facts)) == facts
@@ -300,10 +396,14 @@ def test_provenance_says_what_a_result_rests_on(few_scans, quick):
 def test_provenance_counts_what_was_excluded_by_reason(few_scans, quick):
     table = few_scans[1]
     table.loc[:2, ["subset", "excluded_because"]] = ["excluded", "label conflict"]
-    assert evaluation.provenance(quick(), REPORT, table)["excluded"] == {"label conflict": 3}
+    assert evaluation.provenance(quick(), REPORT, table)["excluded"] == {
+        "label conflict": 3
+    }
 
 
-def test_provenance_holds_no_path_and_no_user_name(few_scans, tiny, quick, monkeypatch, tmp_path):
+def test_provenance_holds_no_path_and_no_user_name(
+    few_scans, tiny, quick, monkeypatch, tmp_path
+):
     home = tmp_path / "somebody"
     home.mkdir()
     network = training.build_for(quick(), tiny, classes=4)
@@ -329,8 +429,12 @@ def saved(build_folder, few_scans, quick):
     validation = table[table["subset"] == "validation"].reset_index(drop=True)
     names = [f"p_{label}" for label in sorted(table["label"].unique())]
     predictions = validation.assign(**dict.fromkeys(names, 0.25), predicted="glioma")
-    history = pandas.DataFrame({"epoch": [1, 2], "phase": ["head", "fine_tune"], "loss": [1.25, 0.5]})
-    facts = evaluation.provenance(settings, REPORT, table, model="vgg16", checkpoints="vgg16-run")
+    history = pd.DataFrame(
+        {"epoch": [1, 2], "phase": ["head", "fine_tune"], "loss": [1.25, 0.5]}
+    )
+    facts = evaluation.provenance(
+        settings, REPORT, table, model="vgg16", checkpoints="vgg16-run"
+    )
     folder = evaluation.save_run(settings, "vgg16", facts, history, predictions)
     return settings, folder, history, predictions
 
@@ -339,15 +443,21 @@ def test_what_was_saved_is_read_again(saved):
     settings, folder, history, predictions = saved
     run = evaluation.read_run(folder)
     assert run["folder"] == folder and run["facts"]["checkpoints"] == "vgg16-run"
-    pandas.testing.assert_frame_equal(run["history"], history)
-    read = run["predictions"].assign(excluded_because="")  # empty cells come back as NaN
-    pandas.testing.assert_frame_equal(read, predictions)
+    pd.testing.assert_frame_equal(run["history"], history)
+    read = run["predictions"].assign(
+        excluded_because=""
+    )  # empty cells come back as NaN
+    pd.testing.assert_frame_equal(read, predictions)
 
 
 def test_a_quick_run_is_saved_apart_from_committed_results(saved, build_folder):
     _, folder, _, _ = saved
     assert folder == build_folder / "results/vgg16-transfer-original-32px-seed0"
-    assert sorted(file.name for file in folder.iterdir()) == ["history.csv", "predictions.csv", "settings.json"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "history.csv",
+        "predictions.csv",
+        "settings.json",
+    ]
 
 
 @pytest.mark.parametrize("name", ["settings.json", "history.csv", "predictions.csv"])
@@ -361,15 +471,15 @@ def test_a_missing_file_of_a_run_is_named(saved, name):
 
 def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "metrics.csv"
-    evaluation.write_table(pandas.DataFrame({"a": [1 / 3]}), file)
+    evaluation.write_table(pd.DataFrame({"a": [1 / 3]}), file)
 
     def half(self, temporary, **_):
         temporary.write_text("a\n0.")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(pandas.DataFrame, "to_csv", half)
+    monkeypatch.setattr(pd.DataFrame, "to_csv", half)
     with pytest.raises(OSError, match="no space"):
-        evaluation.write_table(pandas.DataFrame({"a": [2]}), file)
+        evaluation.write_table(pd.DataFrame({"a": [2]}), file)
     assert file.read_bytes() == b"a\n0.333333\n"
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.csv"]
 
@@ -383,9 +493,9 @@ def test_a_figure_is_written_as_png(tmp_path):
 def test_all_metrics_are_computed_anew_from_the_files_of_the_runs(saved):
     settings, folder, _, predictions = saved
     test = predictions.assign(subset="test", path="Testing/" + predictions["path"])
-    evaluation.write_table(pandas.concat([predictions, test]), folder / "predictions.csv")
+    evaluation.write_table(pd.concat([predictions, test]), folder / "predictions.csv")
     evaluation.write_all_metrics(folder.parent)
-    metrics_file = pandas.read_csv(folder.parent / "metrics.csv")
+    metrics_file = pd.read_csv(folder.parent / "metrics.csv")
     assert metrics_file[["model", "subset", "n", "accuracy"]].to_numpy().tolist() == [
         ["vgg16", "validation", 4, 0.25],
         ["vgg16", "test", 4, 0.25],
@@ -421,49 +531,73 @@ def judged(study, tiny, trained_once, build_folder):
     return evaluation.read_run(study.results_dir / training.run_name(study, tiny))
 
 
-def test_a_run_is_trained_and_judged_on_everything_that_may_judge(judged, tiny, build_folder):
-    assert judged["predictions"]["subset"].value_counts().to_dict() == {"test": 16, "validation": 4}
+def test_a_run_is_trained_and_judged_on_everything_that_may_judge(
+    judged, tiny, build_folder
+):
+    assert judged["predictions"]["subset"].value_counts().to_dict() == {
+        "test": 16,
+        "validation": 4,
+    }
     assert len(judged["history"]) == 1 and judged["facts"]["model"] == tiny
-    assert (build_folder / "models" / judged["facts"]["checkpoints"] / "best.keras").exists()
+    assert (
+        build_folder / "models" / judged["facts"]["checkpoints"] / "best.keras"
+    ).exists()
 
 
-def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(judged, study, tiny, build_folder, monkeypatch):
+def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(
+    judged, study, tiny, build_folder, monkeypatch
+):
     shutil.rmtree(build_folder / "models")
     monkeypatch.setattr(evaluation, "load_study", None)
     again = evaluation.train_and_judge(study, tiny)
-    pandas.testing.assert_frame_equal(judged["predictions"], again["predictions"])
+    pd.testing.assert_frame_equal(judged["predictions"], again["predictions"])
 
 
-@pytest.mark.parametrize("change", [dict(epochs=2), dict(batch_size=4), dict(max_scans=40)])
-def test_results_with_other_settings_are_not_taken_for_those_asked_for(judged, study, tiny, change):
+@pytest.mark.parametrize(
+    "change", [dict(epochs=2), dict(batch_size=4), dict(max_scans=40)]
+)
+def test_results_with_other_settings_are_not_taken_for_those_asked_for(
+    judged, study, tiny, change
+):
     (setting,) = change
-    with pytest.raises(ValueError, match=rf"holds results with {{'{setting}': .*}}: remove it to train with"):
+    with pytest.raises(
+        ValueError,
+        match=rf"holds results with {{'{setting}': .*}}: remove it to train with",
+    ):
         evaluation.train_and_judge(dataclasses.replace(study, **change), tiny)
 
 
 def test_a_class_may_have_the_name_of_nothing(tmp_path):
-    table = pandas.DataFrame({"label": ["None", "NA"], "p_None": [0.5, numpy.nan]})
+    table = pd.DataFrame({"label": ["None", "NA"], "p_None": [0.5, np.nan]})
     evaluation.write_table(table, tmp_path / "results" / "run" / "predictions.csv")
-    again = evaluation.read_result(tmp_path / "results" / "run" / "predictions.csv", "03")
-    pandas.testing.assert_frame_equal(again, table)
+    again = evaluation.read_result(
+        tmp_path / "results" / "run" / "predictions.csv", "03"
+    )
+    pd.testing.assert_frame_equal(again, table)
 
 
-def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_stay(judged, study, tiny, build_folder):
+def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_stay(
+    judged, study, tiny, build_folder
+):
     written = {file: file.read_bytes() for file in judged["folder"].iterdir()}
     shutil.rmtree(build_folder / "models")
     root, table, _ = splits.load_study(study)
     network = evaluation.trained_network(study, tiny, table)
     again = evaluation.predict(network, table, evaluation.JUDGES, root, study)
-    numpy.testing.assert_allclose(again.filter(regex="^p_"), judged["predictions"].filter(regex="^p_"), atol=1e-5)
+    np.testing.assert_allclose(
+        again.filter(regex="^p_"), judged["predictions"].filter(regex="^p_"), atol=1e-5
+    )
     assert {file: file.read_bytes() for file in judged["folder"].iterdir()} == written
 
 
-def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(judged, study, tiny, monkeypatch):
+def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(
+    judged, study, tiny, monkeypatch
+):
     validation = judged["predictions"].query("subset == 'validation'")
     evaluation.write_table(validation, judged["folder"] / "predictions.csv")
     monkeypatch.setattr(keras.Model, "fit", None)
     again = evaluation.train_and_judge(study, tiny)
-    pandas.testing.assert_frame_equal(judged["predictions"], again["predictions"])
+    pd.testing.assert_frame_equal(judged["predictions"], again["predictions"])
 
 
 def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
@@ -473,7 +607,11 @@ def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
     assert len(evaluation.train_and_judge(study, tiny)["predictions"]) == 20
 
 
-def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_fell_back_to(study, tiny, monkeypatch):
+def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_fell_back_to(
+    study, tiny, monkeypatch
+):
     monkeypatch.setattr(training, "imagenet_available", lambda model: False)
     wanted = dataclasses.replace(study, weights="imagenet", recipe="transfer")
-    assert evaluation.train_and_judge(wanted, tiny)["facts"]["recipe"] == "scratch+quick"
+    assert (
+        evaluation.train_and_judge(wanted, tiny)["facts"]["recipe"] == "scratch+quick"
+    )

@@ -2,8 +2,8 @@
 
 from braintumor import metrics
 
-import numpy
-import pandas
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -15,20 +15,20 @@ LABELS = ["a", "b", "c"]
 
 def predictions(scans, seed, *, skill=0.7, scans_a_group=1):
     """Made-up predictions; a model of this skill is right in that share of the scans."""
-    draw = numpy.random.default_rng(seed)
+    draw = np.random.default_rng(seed)
     truth, right = draw.integers(0, 3, scans), draw.random(scans) < skill
-    answer = numpy.where(right, truth, (truth + 1 + draw.integers(0, 2, scans)) % 3)
-    probabilities = numpy.full((scans, 3), 0.1)
-    probabilities[numpy.arange(scans), answer] = 0.8
-    table = pandas.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])
+    answer = np.where(right, truth, (truth + 1 + draw.integers(0, 2, scans)) % 3)
+    probabilities = np.full((scans, 3), 0.1)
+    probabilities[np.arange(scans), answer] = 0.8
+    table = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])
     table["path"] = [f"{number:04d}" for number in range(scans)]
     table["group"] = [f"patient-{number // scans_a_group}" for number in range(scans)]
-    table["label"], table["predicted"] = numpy.take(LABELS, truth), numpy.take(LABELS, answer)
+    table["label"], table["predicted"] = np.take(LABELS, truth), np.take(LABELS, answer)
     return table
 
 
 def test_specificity_by_hand():
-    confusion = numpy.array([[3, 1, 0], [0, 2, 0], [1, 0, 3]])
+    confusion = np.array([[3, 1, 0], [0, 2, 0], [1, 0, 3]])
     scores = metrics.scores_of(confusion, LABELS)
     assert [scores[f"specificity_{label}"] for label in LABELS] == [5 / 6, 7 / 8, 1]
 
@@ -36,10 +36,17 @@ def test_specificity_by_hand():
 def test_slices_of_one_patient_make_intervals_wider_than_a_bootstrap_over_scans():
     """Patients on whom a model is right in all slices or in none: slices add nothing."""
     table = predictions(60, 0, skill=0.6)
-    table = pandas.concat([table] * 8).assign(path=[f"{number:04d}" for number in range(480)])
-    honest, naive = (metrics.with_intervals(table, unit).loc["accuracy"] for unit in ("group", "path"))
+    table = pd.concat([table] * 8).assign(
+        path=[f"{number:04d}" for number in range(480)]
+    )
+    honest, naive = (
+        metrics.with_intervals(table, unit).loc["accuracy"]
+        for unit in ("group", "path")
+    )
     assert honest["value"] == naive["value"]
-    assert 2 < (honest["high"] - honest["low"]) / (naive["high"] - naive["low"]) < 4  # about the root of 8
+    assert (
+        2 < (honest["high"] - honest["low"]) / (naive["high"] - naive["low"]) < 4
+    )  # about the root of 8
 
 
 # --- missed tumors and false alarms ---
@@ -58,15 +65,26 @@ BY_HAND = [  # patient, true label, predicted
 
 def answered(rows, classes=CLASSES):
     """Predictions as (group, true label, predicted)."""
-    table = pandas.DataFrame(rows, columns=["group", "label", "predicted"])
-    return table.assign(path=table.index.map(str), **{f"p_{label}": 1 / len(classes) for label in classes})
+    table = pd.DataFrame(rows, columns=["group", "label", "predicted"])
+    return table.assign(
+        path=table.index.map(str),
+        **{f"p_{label}": 1 / len(classes) for label in classes},
+    )
 
 
 def test_missed_tumors_and_false_alarms_by_hand():
     """One of four tumors is called no tumor; a glioma that is taken for another tumor is found."""
     row = metrics.detection(answered(BY_HAND))
-    assert (row["tumors"], row["missed_tumors"], row["missed_tumor_rate"]) == (4, 1, 1 / 4)
-    assert (row["healthy"], row["false_alarms"], row["false_alarm_rate"]) == (3, 1, 1 / 3)
+    assert (row["tumors"], row["missed_tumors"], row["missed_tumor_rate"]) == (
+        4,
+        1,
+        1 / 4,
+    )
+    assert (row["healthy"], row["false_alarms"], row["false_alarm_rate"]) == (
+        3,
+        1,
+        1 / 3,
+    )
     assert list(row) == metrics.DETECTION
 
 
@@ -75,14 +93,20 @@ def many_patients(scans_a_patient):
     rows = []
     for patient in range(60):
         label, wrong = ("glioma", "no_tumor") if patient % 2 else ("no_tumor", "glioma")
-        rows += [(f"patient-{patient}", label, label if patient % 3 else wrong)] * scans_a_patient
+        rows += [
+            (f"patient-{patient}", label, label if patient % 3 else wrong)
+        ] * scans_a_patient
     return answered(rows)
 
 
 @pytest.mark.parametrize("event", ["missed_tumor_rate", "false_alarm_rate"])
-def test_the_interval_of_a_rate_holds_it_and_is_that_of_the_patients_not_of_their_scans(event):
+def test_the_interval_of_a_rate_holds_it_and_is_that_of_the_patients_not_of_their_scans(
+    event,
+):
     once, often = (metrics.detection(many_patients(scans)) for scans in (1, 8))
-    alone = metrics.detection(many_patients(8).assign(group=lambda table: table["path"]))
+    alone = metrics.detection(
+        many_patients(8).assign(group=lambda table: table["path"])
+    )
     assert 0 <= once[f"{event}_low"] < once[event] < once[f"{event}_high"] <= 1
     width = [row[f"{event}_high"] - row[f"{event}_low"] for row in (once, often, alone)]
     assert once[event] == often[event] == alone[event]
@@ -94,7 +118,7 @@ def test_rates_and_intervals_are_those_of_a_count_patient_by_patient():
     names = dict(zip(LABELS, CLASSES))
     rows = zip(drawn["group"], drawn["label"].map(names), drawn["predicted"].map(names))
     table = answered(list(rows))
-    draws = metrics.bootstrap(numpy.eye(table["group"].nunique()))
+    draws = metrics.bootstrap(np.eye(table["group"].nunique()))
     patients = sorted(table["group"].unique())
     missed, tumors = [], []
     for patient in patients:
@@ -105,17 +129,21 @@ def test_rates_and_intervals_are_those_of_a_count_patient_by_patient():
     row = metrics.detection(table)
     assert row["missed_tumor_rate"] == pytest.approx(sum(missed) / sum(tumors))
     bounds = [row["missed_tumor_rate_low"], row["missed_tumor_rate_high"]]
-    assert bounds == pytest.approx(numpy.percentile(rates, [2.5, 97.5]))
+    assert bounds == pytest.approx(np.percentile(rates, [2.5, 97.5]))
 
 
 def test_without_scans_of_a_kind_its_rate_is_undefined():
-    row = metrics.detection(answered([rows for rows in BY_HAND if rows[1] != "no_tumor"]))
-    assert row["healthy"] == row["false_alarms"] == 0 and numpy.isnan(row["false_alarm_rate"])
+    row = metrics.detection(
+        answered([rows for rows in BY_HAND if rows[1] != "no_tumor"])
+    )
+    assert row["healthy"] == row["false_alarms"] == 0 and np.isnan(
+        row["false_alarm_rate"]
+    )
     assert row["missed_tumor_rate"] == 1 / 4
 
 
 def test_a_data_set_without_the_class_no_tumor_has_neither_missed_tumors_nor_false_alarms():
-    assert pandas.Series(metrics.detection(predictions(20, 0))).isna().all()
+    assert pd.Series(metrics.detection(predictions(20, 0))).isna().all()
 
 
 # --- two models on the same scans ---
@@ -130,22 +158,36 @@ def test_a_model_compared_with_itself_differs_in_nothing():
 
 @hypothesis_settings(deadline=None, max_examples=20)
 @given(scans=st.integers(5, 60), seed=st.integers(0, 99))
-def test_a_comparison_turned_round_is_its_negative_and_counts_who_is_right_alone(scans, seed):
-    first, second = predictions(scans, seed), predictions(scans, seed).assign(predicted="a")
-    there, back = metrics.compare(first, second), metrics.compare(second, first.sample(frac=1, random_state=seed))
+def test_a_comparison_turned_round_is_its_negative_and_counts_who_is_right_alone(
+    scans, seed
+):
+    first, second = (
+        predictions(scans, seed),
+        predictions(scans, seed).assign(predicted="a"),
+    )
+    there, back = (
+        metrics.compare(first, second),
+        metrics.compare(second, first.sample(frac=1, random_state=seed)),
+    )
     assert there["accuracy"] == pytest.approx(-back["accuracy"])
     assert there["macro_f1_low"] == pytest.approx(-back["macro_f1_high"])
     right, also = first["label"] == first["predicted"], second["label"] == "a"
     assert there["only_first"] - there["only_second"] == right.sum() - also.sum()
     alone = there["only_first"] + there["only_second"]
-    assert there["p_value"] == (binomtest(there["only_first"], alone).pvalue if alone else 1)
+    assert there["p_value"] == (
+        binomtest(there["only_first"], alone).pvalue if alone else 1
+    )
 
 
 def test_a_clearly_better_model_is_found_better():
     truth = predictions(200, 3, skill=1.0)
-    worse = truth.assign(predicted=numpy.where(numpy.arange(200) % 3 == 0, "a", truth["predicted"]))
+    worse = truth.assign(
+        predicted=np.where(np.arange(200) % 3 == 0, "a", truth["predicted"])
+    )
     pair = metrics.compare(truth, worse)
-    assert pair["accuracy_low"] > 0 and pair["p_value"] < 1e-6 and pair["only_second"] == 0
+    assert (
+        pair["accuracy_low"] > 0 and pair["p_value"] < 1e-6 and pair["only_second"] == 0
+    )
 
 
 def test_only_the_same_scans_can_be_compared():
@@ -161,9 +203,13 @@ def test_a_model_that_is_too_sure_gets_a_temperature_above_1_and_a_smaller_error
     too_sure = metrics.with_temperature(predictions(2000, 4, skill=0.7), 0.3)
     temperature = metrics.fit_temperature(too_sure)
     columns = [f"p_{label}" for label in LABELS]
-    confidence = metrics.with_temperature(too_sure, temperature)[columns].max(axis=1).mean()
+    confidence = (
+        metrics.with_temperature(too_sure, temperature)[columns].max(axis=1).mean()
+    )
     assert temperature > 1
-    assert confidence == pytest.approx((too_sure["label"] == too_sure["predicted"]).mean(), abs=0.01)
+    assert confidence == pytest.approx(
+        (too_sure["label"] == too_sure["predicted"]).mean(), abs=0.01
+    )
 
 
 @given(temperature=st.floats(0.05, 20))
@@ -172,10 +218,13 @@ def test_a_temperature_changes_no_answer_and_keeps_probabilities(temperature):
     table = predictions(30, 5)
     columns = [f"p_{label}" for label in LABELS]
     scaled = metrics.with_temperature(table, temperature)
-    numpy.testing.assert_allclose(scaled[columns].sum(axis=1), 1)
-    assert scaled[columns].idxmax(axis=1).tolist() == table[columns].idxmax(axis=1).tolist()
+    np.testing.assert_allclose(scaled[columns].sum(axis=1), 1)
+    assert (
+        scaled[columns].idxmax(axis=1).tolist()
+        == table[columns].idxmax(axis=1).tolist()
+    )
 
 
 def test_a_temperature_of_1_changes_nothing():
     table = predictions(30, 6)
-    pandas.testing.assert_frame_equal(metrics.with_temperature(table, 1.0), table)
+    pd.testing.assert_frame_equal(metrics.with_temperature(table, 1.0), table)

@@ -8,19 +8,29 @@ from braintumor import models, processor, training
 from braintumor.config import settings_from
 
 import keras
-import numpy
+import numpy as np
 import pytest
 
 BOTH = ("vgg16", "resnet50")
-BUILD = dict(image_size=32, classes=4, weights="random", convention="imagenet",
-             batch_norm_momentum=None, precision="float32", seed=0)  # fmt: skip
+BUILD = dict(
+    image_size=32,
+    classes=4,
+    weights="random",
+    convention="imagenet",
+    batch_norm_momentum=None,
+    precision="float32",
+    seed=0,
+)
 # TensorFlow asks the processor whether oneDNN has bfloat16, and not whether oneDNN may use it: its own error, then
 HELD_BACK = (
-    os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT") != "DEFAULT" and models.choose_precision("auto") == "float32"
+    os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT") != "DEFAULT"
+    and models.choose_precision("auto") == "float32"
 )
-BFLOAT16 = pytest.mark.skipif(HELD_BACK, reason="ONEDNN_MAX_CPU_ISA keeps oneDNN from bfloat16")
-SCANS = numpy.random.default_rng(0).random((6, 32, 32, 1), dtype="float32")
-ONE_HOT = numpy.eye(4, dtype="float32")[[0, 1, 2, 3, 0, 1]]
+BFLOAT16 = pytest.mark.skipif(
+    HELD_BACK, reason="ONEDNN_MAX_CPU_ISA keeps oneDNN from bfloat16"
+)
+SCANS = np.random.default_rng(0).random((6, 32, 32, 1), dtype="float32")
+ONE_HOT = np.eye(4, dtype="float32")[[0, 1, 2, 3, 0, 1]]
 
 
 @pytest.fixture(params=BOTH)
@@ -30,18 +40,23 @@ def network(request, networks):
 
 def values(layers_or_model):
     """Weights and statistics by name, as they are now."""
-    return {weight.path: keras.ops.convert_to_numpy(weight) for weight in layers_or_model.weights}
+    return {
+        weight.path: keras.ops.convert_to_numpy(weight)
+        for weight in layers_or_model.weights
+    }
 
 
 def moved(before, after):
-    return {name for name in before if not numpy.array_equal(before[name], after[name])}
+    return {name for name in before if not np.array_equal(before[name], after[name])}
 
 
 @contextlib.contextmanager
 def few_steps(model):
     """Three small training steps, done one by one, which is faster than compiling a graph; undone afterwards."""
     before = model.get_weights()
-    model.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", run_eagerly=True)
+    model.compile(
+        keras.optimizers.Adam(1e-3), "categorical_crossentropy", run_eagerly=True
+    )
     model.fit(SCANS, ONE_HOT, batch_size=2, verbose=0)
     yield
     model.set_weights(before)
@@ -53,7 +68,7 @@ def few_steps(model):
 def test_scans_become_probabilities(network):
     probabilities = keras.ops.convert_to_numpy(network(SCANS[:2]))
     assert probabilities.shape == (2, 4) and network.input_shape == (None, 32, 32, 1)
-    numpy.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
     assert (probabilities >= 0).all()
 
 
@@ -65,20 +80,33 @@ def test_both_backbones_wear_the_same_head(network):
     hidden, dropout, probabilities = network.layers[-3:]
     assert (hidden.units, hidden.activation) == (512, keras.activations.relu)
     assert dropout.rate == 0.5
-    assert (probabilities.units, probabilities.activation) == (4, keras.activations.softmax)
+    assert (probabilities.units, probabilities.activation) == (
+        4,
+        keras.activations.softmax,
+    )
 
 
-@pytest.mark.parametrize(("name", "backbone", "features"), [("vgg16", 14_714_688, 512), ("resnet50", 23_587_712, 2048)])
-def test_the_number_of_parameters_is_the_published_one(networks, name, backbone, features):
+@pytest.mark.parametrize(
+    ("name", "backbone", "features"),
+    [("vgg16", 14_714_688, 512), ("resnet50", 23_587_712, 2048)],
+)
+def test_the_number_of_parameters_is_the_published_one(
+    networks, name, backbone, features
+):
     assert networks[name].get_layer("backbone").count_params() == backbone
-    assert networks[name].count_params() == backbone + 512 * (features + 1) + 4 * (512 + 1)
+    assert networks[name].count_params() == backbone + 512 * (features + 1) + 4 * (
+        512 + 1
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(("policy", "close"), [("float32", 1e-4), pytest.param("mixed_bfloat16", 0.1, marks=BFLOAT16)])
+@pytest.mark.parametrize(
+    ("policy", "close"),
+    [("float32", 1e-4), pytest.param("mixed_bfloat16", 0.1, marks=BFLOAT16)],
+)
 def test_fused_batch_norms_compute_what_those_of_keras_do(policy, close, training):
     """Values, gradients and statistics, of a layer that has seen something before."""
-    draw = numpy.random.default_rng(0)
+    draw = np.random.default_rng(0)
     features = draw.normal(3, 2, (4, 5, 5, 8)).astype("float32")
     start = [draw.random(8, dtype="float32") + 0.5 for _ in range(4)]
     found = []
@@ -89,39 +117,54 @@ def test_fused_batch_norms_compute_what_those_of_keras_do(policy, close, trainin
         network.set_weights(start)
         if fuse:
             models.fuse_batch_norms(network)
-        values = keras.ops.convert_to_numpy(keras.ops.cast(network(features, training=training), "float32"))
+        values = keras.ops.convert_to_numpy(
+            keras.ops.cast(network(features, training=training), "float32")
+        )
         statistics = network.get_weights()[2:]
         if training:
             network.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
             network.train_on_batch(features, features)
         found.append([values, *statistics, *network.get_weights()])
     for one, other in zip(*found):
-        numpy.testing.assert_allclose(one, other, rtol=close, atol=close / 2)
-    assert training != numpy.array_equal(found[0][1], start[2])
+        np.testing.assert_allclose(one, other, rtol=close, atol=close / 2)
+    assert training != np.array_equal(found[0][1], start[2])
 
 
 @pytest.mark.parametrize("name", BOTH)
 def test_the_input_convention_is_that_of_keras(networks, name):
     model = networks[name]
     preprocess = getattr(keras.applications, name).preprocess_input
-    to_backbone = keras.Model(model.input, model.get_layer("imagenet_convention").output)
-    rgb = numpy.repeat(SCANS[:2] * 255, 3, axis=-1)
+    to_backbone = keras.Model(
+        model.input, model.get_layer("imagenet_convention").output
+    )
+    rgb = np.repeat(SCANS[:2] * 255, 3, axis=-1)
     seen = keras.ops.convert_to_numpy(to_backbone(SCANS[:2]))
-    numpy.testing.assert_allclose(seen, preprocess(rgb.copy()), atol=1e-3)
+    np.testing.assert_allclose(seen, preprocess(rgb.copy()), atol=1e-3)
 
 
-@pytest.mark.parametrize(("convention", "black", "white"), [("unit", 0, 1), ("centred", -1, 3)])
+@pytest.mark.parametrize(
+    ("convention", "black", "white"), [("unit", 0, 1), ("centred", -1, 3)]
+)
 def test_the_other_conventions_only_rescale(tiny, convention, black, white):
     model = models.build_classifier(tiny, **(BUILD | {"convention": convention}))
     layer = model.get_layer(f"{convention}_convention")
-    ends = keras.ops.convert_to_numpy(layer(numpy.array([[[[0.0] * 3, [1.0] * 3]]], "float32")))
+    ends = keras.ops.convert_to_numpy(
+        layer(np.array([[[[0.0] * 3, [1.0] * 3]]], "float32"))
+    )
     assert ends[0, 0].tolist() == [[black] * 3, [white] * 3]
 
 
 def test_batch_norm_follows_faster_where_a_recipe_wants_it(tiny, networks):
     model = models.build_classifier(tiny, **(BUILD | {"batch_norm_momentum": 0.9}))
-    assert {layer.momentum for layer in model.get_layer("backbone").layers if hasattr(layer, "momentum")} == {0.9}
-    assert networks["resnet50"].get_layer("backbone").get_layer("conv1_bn").momentum == 0.99
+    assert {
+        layer.momentum
+        for layer in model.get_layer("backbone").layers
+        if hasattr(layer, "momentum")
+    } == {0.9}
+    assert (
+        networks["resnet50"].get_layer("backbone").get_layer("conv1_bn").momentum
+        == 0.99
+    )
 
 
 def test_with_zero_init_every_residual_block_starts_as_the_identity():
@@ -130,19 +173,24 @@ def test_with_zero_init_every_residual_block_starts_as_the_identity():
     last = [layer for layer in base.layers if layer.name.endswith("_3_bn")]
     assert len(last) == 16
     for layer in models.batch_norms(base):
-        assert numpy.all(keras.ops.convert_to_numpy(layer.gamma) == (0 if layer in last else 1))
+        assert np.all(
+            keras.ops.convert_to_numpy(layer.gamma) == (0 if layer in last else 1)
+        )
 
 
 def test_the_same_seed_starts_from_the_same_weights(tiny):
     first, again, other = (
-        models.build_classifier(tiny, **(BUILD | {"seed": seed})).get_weights() for seed in (0, 0, 1)
+        models.build_classifier(tiny, **(BUILD | {"seed": seed})).get_weights()
+        for seed in (0, 0, 1)
     )
-    assert all(numpy.array_equal(one, two) for one, two in zip(first, again))
-    assert not all(numpy.array_equal(one, two) for one, two in zip(first, other))
+    assert all(np.array_equal(one, two) for one, two in zip(first, again))
+    assert not all(np.array_equal(one, two) for one, two in zip(first, other))
 
 
 def test_an_unknown_backbone_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(ValueError, match="no backbone 'vgg17'; choose one of: vgg16, resnet50"):
+    with pytest.raises(
+        ValueError, match="no backbone 'vgg17'; choose one of: vgg16, resnet50"
+    ):
         models.backbone_named("vgg17")
 
 
@@ -151,28 +199,34 @@ def test_a_new_backbone_is_one_more_entry(tiny):
 
 
 def test_random_convolutions_keep_the_signal_alive(networks):
-    kernel = keras.ops.convert_to_numpy(networks["vgg16"].get_layer("backbone").get_layer("block3_conv2").kernel)
+    kernel = keras.ops.convert_to_numpy(
+        networks["vgg16"].get_layer("backbone").get_layer("block3_conv2").kernel
+    )
     assert kernel.std() == pytest.approx((2 / (3 * 3 * 256)) ** 0.5, rel=0.02)  # He
 
 
 # --- precision ---
 
 
-@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=BFLOAT16), "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("mixed_bfloat16", marks=BFLOAT16), "mixed_float16"]
+)
 def test_half_precision_inside_float32_outside(tiny, precision):
     model = models.build_classifier(tiny, **(BUILD | {"precision": precision}))
     assert model.get_layer("hidden").compute_dtype == precision.removeprefix("mixed_")
     assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
     probabilities = keras.ops.convert_to_numpy(model(SCANS))
-    assert probabilities.dtype == numpy.float32
-    numpy.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
 def test_building_leaves_the_precision_of_other_networks_alone(tiny):
     models.build_classifier(tiny, **(BUILD | {"precision": "mixed_bfloat16"}))
     assert keras.config.dtype_policy().name == "float32"
     with pytest.raises(FileNotFoundError):
-        models.build_classifier(tiny, **(BUILD | {"precision": "mixed_bfloat16", "weights": "missing.h5"}))
+        models.build_classifier(
+            tiny, **(BUILD | {"precision": "mixed_bfloat16", "weights": "missing.h5"})
+        )
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -191,7 +245,9 @@ def hardware(monkeypatch, tmp_path):
         cpuinfo = tmp_path / "cpuinfo"
         if flags is not None:
             cpuinfo.write_text(flags)
-        monkeypatch.setattr(keras.ops, "zeros", lambda shape: SimpleNamespace(device=device))
+        monkeypatch.setattr(
+            keras.ops, "zeros", lambda shape: SimpleNamespace(device=device)
+        )
         monkeypatch.setattr(processor, "Path", lambda name: cpuinfo)
 
     return pretend
@@ -200,9 +256,17 @@ def hardware(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("device", "flags", "chosen"),
     [
-        ("/job:localhost/replica:0/task:0/device:GPU:0", "", "mixed_float16"),  # TensorFlow
+        (
+            "/job:localhost/replica:0/task:0/device:GPU:0",
+            "",
+            "mixed_float16",
+        ),  # TensorFlow
         ("cuda:0", "", "mixed_float16"),  # JAX and torch
-        ("/job:localhost/replica:0/task:0/device:CPU:0", "flags: avx2 avx512_bf16", "mixed_bfloat16"),
+        (
+            "/job:localhost/replica:0/task:0/device:CPU:0",
+            "flags: avx2 avx512_bf16",
+            "mixed_bfloat16",
+        ),
         ("cpu:0", "flags: amx_bf16", "mixed_bfloat16"),
         ("cpu", "flags: avx2", "float32"),
         ("cpu", None, "float32"),
@@ -216,9 +280,17 @@ def test_auto_is_the_fastest_precision_of_the_hardware(hardware, device, flags, 
 @pytest.mark.parametrize(
     ("variable", "value", "chosen"),
     [
-        ("TF_ENABLE_ONEDNN_OPTS", "0", "float32"),  # oneDNN off: TensorFlow's own bfloat16 is the slower one
+        (
+            "TF_ENABLE_ONEDNN_OPTS",
+            "0",
+            "float32",
+        ),  # oneDNN off: TensorFlow's own bfloat16 is the slower one
         ("TF_ENABLE_ONEDNN_OPTS", "1", "mixed_bfloat16"),
-        ("ONEDNN_MAX_CPU_ISA", "AVX2", "float32"),  # held to this, oneDNN has no bfloat16 convolution at all
+        (
+            "ONEDNN_MAX_CPU_ISA",
+            "AVX2",
+            "float32",
+        ),  # held to this, oneDNN has no bfloat16 convolution at all
         ("ONEDNN_MAX_CPU_ISA", "sse41", "float32"),
         ("DNNL_MAX_CPU_ISA", "AVX512_CORE", "float32"),
         ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", "mixed_bfloat16"),
@@ -226,14 +298,19 @@ def test_auto_is_the_fastest_precision_of_the_hardware(hardware, device, flags, 
         ("ONEDNN_MAX_CPU_ISA", "", "mixed_bfloat16"),
     ],
 )
-def test_auto_asks_no_more_of_the_processor_than_the_environment_allows(hardware, monkeypatch, variable, value, chosen):
+def test_auto_asks_no_more_of_the_processor_than_the_environment_allows(
+    hardware, monkeypatch, variable, value, chosen
+):
     hardware("cpu", "flags: avx2 avx512_bf16")
     monkeypatch.setenv(variable, value)
     assert models.choose_precision("auto") == chosen
 
 
 def test_every_backend_says_where_its_tensors_are():
-    assert any(kind in str(keras.ops.zeros(()).device).lower() for kind in ("cpu", "gpu", "cuda"))
+    assert any(
+        kind in str(keras.ops.zeros(()).device).lower()
+        for kind in ("cpu", "gpu", "cuda")
+    )
 
 
 # --- what trains ---
@@ -244,7 +321,11 @@ def test_a_frozen_backbone_does_not_move_and_the_head_does(network):
     before = values(network)
     with few_steps(network):
         changed = moved(before, values(network))
-    head = {weight.path for name in ("hidden", "probabilities") for weight in network.get_layer(name).weights}
+    head = {
+        weight.path
+        for name in ("hidden", "probabilities")
+        for weight in network.get_layer(name).weights
+    }
     assert changed - {network.get_layer("dropout").seed_generator.state.path} == head
 
 
@@ -256,7 +337,12 @@ def test_fine_tuning_moves_late_layers_and_no_statistics(network):
     with few_steps(network):
         changed = moved(before, values(base))
     norms = keras.layers.BatchNormalization
-    late = {weight.path for layer in base.layers[first:] if not isinstance(layer, norms) for weight in layer.weights}
+    late = {
+        weight.path
+        for layer in base.layers[first:]
+        if not isinstance(layer, norms)
+        for weight in layer.weights
+    }
     assert changed <= late
     assert {path for path in late if path.endswith("kernel")} <= changed
 
@@ -267,8 +353,15 @@ def test_training_from_scratch_moves_everything_statistics_too(tiny):
     before = values(model)
     with few_steps(model):
         changed = moved(before, values(model))
-    assert {path.split("/")[-1] for path in changed} >= {"kernel", "gamma", "moving_mean", "moving_variance"}
-    assert {weight.path for weight in model.get_layer("backbone").weights} - changed <= {
+    assert {path.split("/")[-1] for path in changed} >= {
+        "kernel",
+        "gamma",
+        "moving_mean",
+        "moving_variance",
+    }
+    assert {
+        weight.path for weight in model.get_layer("backbone").weights
+    } - changed <= {
         weight.path for weight in model.weights if weight.path.endswith("bias")
     }
 
@@ -288,7 +381,9 @@ def test_after_the_head_more_of_the_network_trains(network):
 def test_a_saved_model_is_complete_and_loads_in_safe_mode(network, tmp_path):
     network.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
-    numpy.testing.assert_array_equal(*(keras.ops.convert_to_numpy(model(SCANS)) for model in (network, loaded)))
+    np.testing.assert_array_equal(
+        *(keras.ops.convert_to_numpy(model(SCANS)) for model in (network, loaded))
+    )
 
 
 @pytest.fixture
@@ -302,15 +397,22 @@ def weights_folder(networks, tmp_path):
 
 @pytest.mark.parametrize("name", ["", models.BACKBONES["vgg16"].imagenet_file])
 def test_weights_may_come_from_a_folder_or_a_file(weights_folder, networks, name):
-    model = models.build_classifier("vgg16", **(BUILD | {"weights": str(weights_folder / name), "seed": 9}))
-    loaded, saved = (each.get_layer("backbone").get_weights() for each in (model, networks["vgg16"]))
-    assert all(numpy.array_equal(one, other) for one, other in zip(loaded, saved))
+    model = models.build_classifier(
+        "vgg16", **(BUILD | {"weights": str(weights_folder / name), "seed": 9})
+    )
+    loaded, saved = (
+        each.get_layer("backbone").get_weights() for each in (model, networks["vgg16"])
+    )
+    assert all(np.array_equal(one, other) for one, other in zip(loaded, saved))
 
 
 @pytest.mark.parametrize("where", ["", "my.weights.h5"])
 def test_a_missing_weights_file_is_named(tmp_path, where):
     missing = where or models.BACKBONES["vgg16"].imagenet_file
-    with pytest.raises(FileNotFoundError, match=f"^There is no weights file '{missing}' for vgg16: check"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=f"^There is no weights file '{missing}' for vgg16: check",
+    ):
         models.build_classifier("vgg16", **(BUILD | {"weights": str(tmp_path / where)}))
 
 
@@ -318,7 +420,9 @@ def test_a_missing_weights_file_is_named(tmp_path, where):
 def test_weights_of_another_network_are_refused(networks, tiny, tmp_path):
     networks["vgg16"].get_layer("backbone").save_weights(tmp_path / "vgg16.weights.h5")
     with pytest.raises(ValueError, match="^'vgg16.weights.h5' holds no tiny weights"):
-        models.build_classifier(tiny, **(BUILD | {"weights": str(tmp_path / "vgg16.weights.h5")}))
+        models.build_classifier(
+            tiny, **(BUILD | {"weights": str(tmp_path / "vgg16.weights.h5")})
+        )
 
 
 @pytest.mark.parametrize("name", ["notes.h5", "notes.weights.h5", "notes.txt"])
@@ -341,7 +445,10 @@ def offline(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", BOTH)
 def test_without_imagenet_weights_one_sentence_says_what_to_do(offline, name):
-    with pytest.raises(FileNotFoundError, match=f"^ImageNet weights for {name} .* '{name}_weights.*'cpu-scratch'.$"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=f"^ImageNet weights for {name} .* '{name}_weights.*'cpu-scratch'.$",
+    ):
         models.build_classifier(name, **(BUILD | {"weights": "imagenet"}))
 
 
@@ -362,18 +469,30 @@ def test_imagenet_weights_are_asked_of_keras_where_they_can_be_had(tiny, monkeyp
 
     entry = models.Backbone(constructor, "any.h5", models.CAFFE, "late", 1e-3)
     monkeypatch.setitem(models.BACKBONES, "asking", entry)
-    monkeypatch.setattr(models, "reachable", lambda host: host == "storage.googleapis.com")
+    monkeypatch.setattr(
+        models, "reachable", lambda host: host == "storage.googleapis.com"
+    )
     models.build_classifier("asking", **(BUILD | {"weights": "imagenet"}))
     assert asked == ["imagenet"]
 
 
-def test_only_a_quick_run_falls_back_to_random_weights_and_says_so(offline, quick, capsys):
+def test_only_a_quick_run_falls_back_to_random_weights_and_says_so(
+    offline, quick, capsys
+):
     available = training.with_available_weights(quick(weights="imagenet"), "vgg16")
-    assert (available.weights, available.recipe, available.head_epochs) == ("random", "scratch+quick", 0)
+    assert (available.weights, available.recipe, available.head_epochs) == (
+        "random",
+        "scratch+quick",
+        0,
+    )
     assert "this quick run starts from random ones" in capsys.readouterr().out
 
 
 def test_nothing_falls_back_behind_the_back_of_a_full_run(offline, quick, capsys):
-    for settings in (settings_from("cpu", seed=0), settings_from("full", seed=0), quick(weights="random")):
+    for settings in (
+        settings_from("cpu", seed=0),
+        settings_from("full", seed=0),
+        quick(weights="random"),
+    ):
         assert training.with_available_weights(settings, "vgg16") is settings
     assert capsys.readouterr().out == ""

@@ -12,8 +12,8 @@ from pathlib import Path
 from braintumor import evaluation, metrics
 
 import nbformat
-import numpy
-import pandas
+import numpy as np
+import pandas as pd
 import phantoms
 import pytest
 import update_readme
@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
-QUICKER = dict(image_size=32, head_epochs=1, epochs=2)  # than the sample preset: what is learned is not tested here
+QUICKER = dict(
+    image_size=32, head_epochs=1, epochs=2
+)  # than the sample preset: what is learned is not tested here
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +33,17 @@ def copy(tmp_path_factory):
     """The repository without results, a sample preset of seconds, and few phantoms, in an empty place."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("src", "notebooks", "tools"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            ROOT / name,
+            folder / name,
+            ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+        )
     (folder / "data").mkdir()
-    for name in ("pyproject.toml", "data/image_groups.csv", "data/original_history.csv"):
+    for name in (
+        "pyproject.toml",
+        "data/image_groups.csv",
+        "data/original_history.csv",
+    ):
         shutil.copy(ROOT / name, folder / name)
     phantoms.write_phantoms(folder / "phantoms", scans=96, seed=0, size=96)
     with (folder / "src/braintumor/config.py").open("a") as settings:
@@ -41,52 +51,95 @@ def copy(tmp_path_factory):
     return folder
 
 
-MAIN = ["01_download", "02_explore", "03_train_vgg16", "04_train_resnet50", "05_compare"]  # what `make run` runs
+MAIN = [
+    "01_download",
+    "02_explore",
+    "03_train_vgg16",
+    "04_train_resnet50",
+    "05_compare",
+]  # what `make run` runs
 OTHER = [notebook.stem for notebook in NOTEBOOKS if notebook.stem not in MAIN]
 
 
 def run_sample(folder, notebooks, **environment):
-    command = [sys.executable, "tools/run_notebooks.py", "--preset", "sample", "--into", "build/run"]
+    command = [
+        sys.executable,
+        "tools/run_notebooks.py",
+        "--preset",
+        "sample",
+        "--into",
+        "build/run",
+    ]
     command += ["--notebooks", *notebooks]
     environment = os.environ | {"PYTHONPATH": str(folder / "src")} | environment
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True
+    )
 
 
-@pytest.mark.parametrize("notebooks", [MAIN, pytest.param(OTHER, marks=pytest.mark.slow)], ids=["main", "other"])
-def test_notebooks_run_on_the_sample_preset_and_leave_results_only_in_build(copy, notebooks):
+@pytest.mark.parametrize(
+    "notebooks",
+    [MAIN, pytest.param(OTHER, marks=pytest.mark.slow)],
+    ids=["main", "other"],
+)
+def test_notebooks_run_on_the_sample_preset_and_leave_results_only_in_build(
+    copy, notebooks
+):
     done = run_sample(copy, notebooks, BRAINTUMOR_DATA=str(copy / "phantoms"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all(re.search(rf"^{notebook} +done in \d+ s$", done.stdout, re.M) for notebook in notebooks)
+    assert all(
+        re.search(rf"^{notebook} +done in \d+ s$", done.stdout, re.M)
+        for notebook in notebooks
+    )
     assert str(copy) not in done.stdout
     assert not (copy / "results").exists()
     for notebook in notebooks:
         assert (copy / "build" / "run" / f"{notebook}.html").exists()
-        executed = nbformat.read(copy / "build" / "run" / f"{notebook}.ipynb", as_version=4)
+        executed = nbformat.read(
+            copy / "build" / "run" / f"{notebook}.ipynb", as_version=4
+        )
         check_outputs(executed)
         figures = [
-            output for cell in executed.cells for output in cell.get("outputs", []) if "image/png" in str(output)
+            output
+            for cell in executed.cells
+            for output in cell.get("outputs", [])
+            if "image/png" in str(output)
         ]
         assert figures or notebook == "01_download"
     if notebooks == OTHER:
         return
     first, *_, last = done.stdout.splitlines()
-    assert re.fullmatch(r"These notebooks take about \d+ minutes? on this machine\.", first)
-    assert re.fullmatch(r"On all scans, `make results`, 03 and 04 alone take about \d+ minutes .*", last)
-    rows = pandas.read_csv(copy / "build" / "results" / "metrics.csv")
+    assert re.fullmatch(
+        r"These notebooks take about \d+ minutes? on this machine\.", first
+    )
+    assert re.fullmatch(
+        r"On all scans, `make results`, 03 and 04 alone take about \d+ minutes .*", last
+    )
+    rows = pd.read_csv(copy / "build" / "results" / "metrics.csv")
     assert set(zip(rows["model"], rows["subset"])) == {
-        (model, subset) for model in ("vgg16", "resnet50") for subset in ("validation", "test")
+        (model, subset)
+        for model in ("vgg16", "resnet50")
+        for subset in ("validation", "test")
     }
 
 
 def test_a_failing_notebook_says_why_in_one_sentence_and_writes_nothing(copy):
-    cell = nbformat.v4.new_code_cell("from braintumor import dataset\ndataset.locate_data()")
+    cell = nbformat.v4.new_code_cell(
+        "from braintumor import dataset\ndataset.locate_data()"
+    )
     failing = copy / "notebooks" / "00_fails.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), failing)
-    done = run_sample(copy, ["00_fails", "01_download"], BRAINTUMOR_DATA=str(copy / "nowhere"))
+    done = run_sample(
+        copy, ["00_fails", "01_download"], BRAINTUMOR_DATA=str(copy / "nowhere")
+    )
     failing.unlink()
     assert done.returncode == 1
-    assert re.fullmatch(r"00_fails +stopped: BRAINTUMOR_DATA is no folder; .*\.\n", done.stderr)
-    assert not list(copy.glob("build/run/00_fails.*ml*")) + list(copy.glob("build/run/00_fails.ipynb"))
+    assert re.fullmatch(
+        r"00_fails +stopped: BRAINTUMOR_DATA is no folder; .*\.\n", done.stderr
+    )
+    assert not list(copy.glob("build/run/00_fails.*ml*")) + list(
+        copy.glob("build/run/00_fails.ipynb")
+    )
     assert "01_download" not in done.stdout  # the notebooks behind it are not tried
 
 
@@ -105,8 +158,13 @@ def check_outputs(notebook):
     assert not re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\", words)
     assert str(Path.home()) == "/" or f"{Path.home()}/" not in words
     assert getpass.getuser() in ("root",) or getpass.getuser() not in words
-    everything = re.sub(r'"image/png": "[^"]*"', "", json.dumps(notebook))  # sources and metadata, too
-    assert not re.search(r"KGAT_|gh[pos]_\w{20}|hf_\w{20}|\bkey\W{1,8}\w{20}|\b[0-9a-f]{32}\b", everything)
+    everything = re.sub(
+        r'"image/png": "[^"]*"', "", json.dumps(notebook)
+    )  # sources and metadata, too
+    assert not re.search(
+        r"KGAT_|gh[pos]_\w{20}|hf_\w{20}|\bkey\W{1,8}\w{20}|\b[0-9a-f]{32}\b",
+        everything,
+    )
 
 
 LEAKS = [
@@ -131,8 +189,12 @@ def test_committed_notebooks_are_executed_and_small(path):
     notebook = nbformat.read(path, as_version=4)
     check_outputs(notebook)
     assert path.stat().st_size < 2_000_000
-    on_phantoms = "PHANTOMS" in json.dumps([cell.outputs for cell in code_cells(notebook)])
-    assert on_phantoms == (path.stem == "05g_known_truth")  # which asks what only drawings can tell
+    on_phantoms = "PHANTOMS" in json.dumps(
+        [cell.outputs for cell in code_cells(notebook)]
+    )
+    assert on_phantoms == (
+        path.stem == "05g_known_truth"
+    )  # which asks what only drawings can tell
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -140,13 +202,32 @@ def test_notebooks_have_the_form_that_contributing_describes(path):
     notebook = nbformat.read(path, as_version=4)
     cells, sources = notebook.cells, [cell.source for cell in code_cells(notebook)]
     assert 10 <= len(cells) <= 20
-    assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and "colab-badge" in cells[0].source
-    assert all(word in cells[0].source for word in ("**Question.**", "**Reads**", "**Writes**", "**Takes**"))
-    assert "google.colab" in sources[0] and "from braintumor import" in sources[1] and "seed=" in sources[2]
+    assert (
+        cells[0].source.startswith(f"# {path.stem[:2]} · ")
+        and "colab-badge" in cells[0].source
+    )
+    assert all(
+        word in cells[0].source
+        for word in ("**Question.**", "**Reads**", "**Writes**", "**Takes**")
+    )
+    assert (
+        "google.colab" in sources[0]
+        and "from braintumor import" in sources[1]
+        and "seed=" in sources[2]
+    )
     assert all(len(source.splitlines()) <= 15 for source in sources)
-    assert not any(re.search(r"^\s*(def |class |!|%)", source, re.M) for source in sources)
-    assert cells[-1].source.startswith("**What we learned.**") and "**Limits.**" in cells[-1].source
-    assert all(cells[i - 1].cell_type == "markdown" for i in range(3, len(cells)) if cells[i].cell_type == "code")
+    assert not any(
+        re.search(r"^\s*(def |class |!|%)", source, re.M) for source in sources
+    )
+    assert (
+        cells[-1].source.startswith("**What we learned.**")
+        and "**Limits.**" in cells[-1].source
+    )
+    assert all(
+        cells[i - 1].cell_type == "markdown"
+        for i in range(3, len(cells))
+        if cells[i].cell_type == "code"
+    )
 
 
 def stand_in(folder, command, script):
@@ -160,7 +241,9 @@ def test_on_colab_a_notebook_runs_to_its_end(tmp_path):
     """A fresh kernel in an empty folder, without credentials; git copies this checkout, pip does nothing."""
     colab = tmp_path / "colab" / "google" / "colab"
     colab.mkdir(parents=True)
-    (colab / "userdata.py").write_text("def get(name):\n    raise PermissionError(name)\n")
+    (colab / "userdata.py").write_text(
+        "def get(name):\n    raise PermissionError(name)\n"
+    )
     (colab / "__init__.py").touch()
     (tmp_path / "colab" / "sitecustomize.py").write_text("import google.colab\n")
     (tmp_path / "colab" / "pip.py").touch()
@@ -169,68 +252,113 @@ def test_on_colab_a_notebook_runs_to_its_end(tmp_path):
     stand_in(tmp_path / "colab", "git", git)
     (content := tmp_path / "content").mkdir()
     without = ("PYTHONPATH", "BRAINTUMOR_DATA", "BRAINTUMOR_PRESET")
-    environment = {name: value for name, value in os.environ.items() if name not in without} | {"HOME": str(tmp_path)}
-    environment |= {"PATH": f"{tmp_path}/colab:{os.environ['PATH']}", "PYTHONPATH": f"{tmp_path}/colab"}
-    environment |= {"HTTPS_PROXY": "http://127.0.0.1:9"}  # nobody is there: Kaggle cannot be reached
+    environment = {
+        name: value for name, value in os.environ.items() if name not in without
+    } | {"HOME": str(tmp_path)}
+    environment |= {
+        "PATH": f"{tmp_path}/colab:{os.environ['PATH']}",
+        "PYTHONPATH": f"{tmp_path}/colab",
+    }
+    environment |= {
+        "HTTPS_PROXY": "http://127.0.0.1:9"
+    }  # nobody is there: Kaggle cannot be reached
     notebook = nbformat.read(ROOT / "notebooks" / "03_train_vgg16.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(content)}}).execute(env=environment)
-    assert (content / "brain-tumor-mri" / "build" / "results").is_dir() and "PHANTOMS" in str(notebook.cells)
+    NotebookClient(
+        notebook, timeout=None, resources={"metadata": {"path": str(content)}}
+    ).execute(env=environment)
+    assert (
+        content / "brain-tumor-mri" / "build" / "results"
+    ).is_dir() and "PHANTOMS" in str(notebook.cells)
 
 
-def test_on_colab_the_first_cell_installs_the_package_and_elsewhere_it_does_nothing(tmp_path):
+def test_on_colab_the_first_cell_installs_the_package_and_elsewhere_it_does_nothing(
+    tmp_path,
+):
     """A fresh Python in an empty folder, without credentials; git copies this checkout, pip notes what it was asked."""
-    cells = {code_cells(nbformat.read(path, as_version=4))[0].source for path in NOTEBOOKS}
+    cells = {
+        code_cells(nbformat.read(path, as_version=4))[0].source for path in NOTEBOOKS
+    }
     assert len(cells) == 1
     (tmp_path / "cell.py").write_text(cells.pop())
-    stand_in(tmp_path, "git", f"mkdir brain-tumor-mri && cp -r '{ROOT}/src' brain-tumor-mri")
+    stand_in(
+        tmp_path, "git", f"mkdir brain-tumor-mri && cp -r '{ROOT}/src' brain-tumor-mri"
+    )
     stand_in(tmp_path, "pip", 'echo "$@" > pip.txt')
     colab = "import sys, types; sys.modules['google.colab'] = types.ModuleType('colab'); sys.executable = './pip'; "
-    run, package = "exec(open('cell.py').read()); ", "import braintumor; print(braintumor.__file__)"
+    run, package = (
+        "exec(open('cell.py').read()); ",
+        "import braintumor; print(braintumor.__file__)",
+    )
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
     how = dict(cwd=tmp_path, env=environment, capture_output=True, text=True)
     done = subprocess.run([sys.executable, "-c", run], **how)
     assert done.returncode == 0 and not (tmp_path / "brain-tumor-mri").exists()
-    done = subprocess.run([sys.executable, "-S", "-c", colab + 2 * run + package], **how)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", colab + 2 * run + package], **how
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("brain-tumor-mri/src/braintumor/__init__.py")
-    assert (tmp_path / "pip.txt").read_text() == "-m pip install -q -e brain-tumor-mri\n"
+    assert (
+        tmp_path / "pip.txt"
+    ).read_text() == "-m pip install -q -e brain-tumor-mri\n"
 
 
 def test_the_training_notebooks_differ_in_one_constant():
     ours, theirs = (
-        [cell.source for cell in code_cells(nbformat.read(ROOT / "notebooks" / name, as_version=4))]
+        [
+            cell.source
+            for cell in code_cells(
+                nbformat.read(ROOT / "notebooks" / name, as_version=4)
+            )
+        ]
         for name in ("03_train_vgg16.ipynb", "04_train_resnet50.ipynb")
     )
-    assert [cell.replace('MODEL = "vgg16"', 'MODEL = "resnet50"') for cell in ours] == theirs
+    assert [
+        cell.replace('MODEL = "vgg16"', 'MODEL = "resnet50"') for cell in ours
+    ] == theirs
 
 
-@pytest.mark.parametrize("results", [ROOT / "results", ROOT / "results" / "full"], ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "results",
+    [ROOT / "results", ROOT / "results" / "full"],
+    ids=lambda folder: folder.name,
+)
 def test_the_metrics_are_those_of_every_run(results, tmp_path):
     for folder in results.glob("*-seed*"):
         shutil.copytree(folder, tmp_path / folder.name)
     evaluation.write_all_metrics(tmp_path)
-    assert (tmp_path / "metrics.csv").read_text() == (results / "metrics.csv").read_text()
+    assert (tmp_path / "metrics.csv").read_text() == (
+        results / "metrics.csv"
+    ).read_text()
 
 
 def answers(model, seed, subset):
-    run = evaluation.read_run(ROOT / "results" / f"{model}-scratch-patient-128px-seed{seed}")
+    run = evaluation.read_run(
+        ROOT / "results" / f"{model}-scratch-patient-128px-seed{seed}"
+    )
     return run["predictions"].query("subset == @subset")
 
 
 def test_the_pairs_are_those_of_the_stored_predictions():
-    for pair in pandas.read_csv(ROOT / "results" / "pairs.csv").to_dict("records"):
+    for pair in pd.read_csv(ROOT / "results" / "pairs.csv").to_dict("records"):
         seed, subset = pair.pop("seed"), pair.pop("subset")
-        again = metrics.compare(*(answers(model, seed, subset) for model in ("vgg16", "resnet50")))
+        again = metrics.compare(
+            *(answers(model, seed, subset) for model in ("vgg16", "resnet50"))
+        )
         assert again == pytest.approx(pair, rel=1e-5)
 
 
 def test_every_score_and_interval_is_that_of_the_stored_predictions():
-    certainty = pandas.read_csv(ROOT / "results" / "certainty.csv")
+    certainty = pd.read_csv(ROOT / "results" / "certainty.csv")
     for (model, subset), rows in certainty.groupby(["model", "subset"]):
         judged = answers(model, 0, subset)
-        again = pandas.concat([metrics.with_intervals(judged), metrics.probability_scores(judged)])
+        again = pd.concat(
+            [metrics.with_intervals(judged), metrics.probability_scores(judged)]
+        )
         columns = ["value", "low", "high"]
-        numpy.testing.assert_allclose(again[columns], rows.set_index("score").loc[again.index, columns], rtol=1e-5)
+        np.testing.assert_allclose(
+            again[columns], rows.set_index("score").loc[again.index, columns], rtol=1e-5
+        )
 
 
 def test_the_readme_tells_exactly_what_the_result_files_say():

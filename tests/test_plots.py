@@ -5,8 +5,8 @@ import itertools
 
 from braintumor import plots
 
-import numpy
-import pandas
+import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
@@ -16,42 +16,76 @@ LABELS = ["glioma", "meningioma", "no_tumor", "pituitary"]
 NOTE = "PHANTOMS: synthetic drawings, not patients"
 
 
-SCANS = [dict(label=label, split=split, subset=subset, mean_intensity=grey + i)
-         for i, label in enumerate(LABELS)
-         for split, subset, grey in [("training", "train", 50)] * (4 - i // 2)
-         + [("training", "validation", 100), ("testing", "test", 60)]]  # fmt: skip
-SCANS = pandas.DataFrame(SCANS).assign(box_x=10.0, box_y=20.0, box_w=30.0, box_h=40.0)
-EPOCHS = numpy.arange(1, 7)
-VGG16 = dict(model="vgg16", epoch=EPOCHS, phase=["head"] * 2 + ["fine_tune"] * 4, loss=1 / EPOCHS, accuracy=EPOCHS / 7)
-VGG16 = pandas.DataFrame(VGG16 | dict(val_loss=1.2 / EPOCHS, val_accuracy=[0.3, 0.4, 0.6, 0.5, 0.75, 0.7]))
+SCANS = [
+    dict(label=label, split=split, subset=subset, mean_intensity=grey + i)
+    for i, label in enumerate(LABELS)
+    for split, subset, grey in [("training", "train", 50)] * (4 - i // 2)
+    + [("training", "validation", 100), ("testing", "test", 60)]
+]
+SCANS = pd.DataFrame(SCANS).assign(box_x=10.0, box_y=20.0, box_w=30.0, box_h=40.0)
+EPOCHS = np.arange(1, 7)
+VGG16 = dict(
+    model="vgg16",
+    epoch=EPOCHS,
+    phase=["head"] * 2 + ["fine_tune"] * 4,
+    loss=1 / EPOCHS,
+    accuracy=EPOCHS / 7,
+)
+VGG16 = pd.DataFrame(
+    VGG16 | dict(val_loss=1.2 / EPOCHS, val_accuracy=[0.3, 0.4, 0.6, 0.5, 0.75, 0.7])
+)
 ORIGINAL = VGG16.assign(val_accuracy=0.69)
-PREDICTED = SCANS.assign(predicted="glioma", **{f"p_{label}": float(label == "glioma") for label in LABELS})
-IMAGES = [numpy.full((40, 30 + i), 128, "uint8") for i in range(len(SCANS))]
-SQUARE = numpy.zeros((32, 32, 1), "float32")
+PREDICTED = SCANS.assign(
+    predicted="glioma", **{f"p_{label}": float(label == "glioma") for label in LABELS}
+)
+IMAGES = [np.full((40, 30 + i), 128, "uint8") for i in range(len(SCANS))]
+SQUARE = np.zeros((32, 32, 1), "float32")
 
 BOXES = SCANS[["box_x", "box_y", "box_w", "box_h"]].to_numpy()
-ROWS = [("VGG16 (n = 394)", "#0072B2", 0.5, 0.45, 0.55), ("always the largest class", "#6E6E6E", 0.29, 0.29, 0.29)]
+ROWS = [
+    ("VGG16 (n = 394)", "#0072B2", 0.5, 0.45, 0.55),
+    ("always the largest class", "#6E6E6E", 0.29, 0.29, 0.29),
+]
 
 
 def two_curves(note):
     figure, (axes, _) = plots.base_figure("Ours beside the original's", note, 3.5, 1, 2)
-    plots.show_curves(axes, "accuracy", [(ORIGINAL[:6], plots.GREY, "original's "), (VGG16, "#0072B2", "our ")])
+    plots.show_curves(
+        axes,
+        "accuracy",
+        [(ORIGINAL[:6], plots.GREY, "original's "), (VGG16, "#0072B2", "our ")],
+    )
     return figure
 
 
 FIGURES = {
     "image_grid": lambda note: plots.image_grid(
-        IMAGES[:6], [f"scan {n}\n30 × 40 px" for n in range(6)], boxes=BOXES, title="Scans", columns=3, note=note
+        IMAGES[:6],
+        [f"scan {n}\n30 × 40 px" for n in range(6)],
+        boxes=BOXES,
+        title="Scans",
+        columns=3,
+        note=note,
     ),
-    "float_grid": lambda note: plots.image_grid([SQUARE] * 6, ["augmented"] * 6, title="Views", columns=3, note=note),
-    "empty_grid": lambda note: plots.image_grid([], [], title="No conflicts", columns=3, note=note),
+    "float_grid": lambda note: plots.image_grid(
+        [SQUARE] * 6, ["augmented"] * 6, title="Views", columns=3, note=note
+    ),
+    "empty_grid": lambda note: plots.image_grid(
+        [], [], title="No conflicts", columns=3, note=note
+    ),
     "two_curves": two_curves,
-    "training_curves": lambda note: plots.training_curves(VGG16, model="vgg16", baseline=0.3, note=note),
+    "training_curves": lambda note: plots.training_curves(
+        VGG16, model="vgg16", baseline=0.3, note=note
+    ),
     "confusion_matrices": lambda note: plots.confusion_matrices(
         dict.fromkeys(["vgg16", "resnet50"], PREDICTED), subset="test", note=note
     ),
     "interval_chart": lambda note: plots.interval_chart(
-        ROWS, title="Accuracy", xlabel="accuracy", note=note, footnote="Bars: 95 % intervals."
+        ROWS,
+        title="Accuracy",
+        xlabel="accuracy",
+        note=note,
+        footnote="Bars: 95 % intervals.",
     ),
 }
 FIGURES = {name: functools.cache(draw) for name, draw in FIGURES.items()}
@@ -63,19 +97,33 @@ def texts(figure):
     unseen = []
     for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
         low, high = sorted(axis.get_view_interval())
-        unseen += [tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high]
-    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text() and text not in unseen]
+        unseen += [
+            tick.label1
+            for tick in axis.get_major_ticks()
+            if not low <= tick.get_loc() <= high
+        ]
+    return [
+        text
+        for text in figure.findobj(Text)
+        if text.get_visible() and text.get_text() and text not in unseen
+    ]
 
 
 def words(figure):
-    return " ".join(" ".join(text.get_text() for text in texts(figure)).replace("\N{NO-BREAK SPACE}", " ").split())
+    return " ".join(
+        " ".join(text.get_text() for text in texts(figure))
+        .replace("\N{NO-BREAK SPACE}", " ")
+        .split()
+    )
 
 
 @every_figure
 def test_a_notebook_shows_it_readably_with_a_banner_when_there_is_a_note(draw):
     plain, noted = draw(""), draw(NOTE)
     assert NOTE in words(noted) and NOTE not in words(plain) and not plain.artists
-    assert [to_hex(banner.get_facecolor()).upper() for banner in noted.artists] == [plots.WARNING]
+    assert [to_hex(banner.get_facecolor()).upper() for banner in noted.artists] == [
+        plots.WARNING
+    ]
     assert min(text.get_size() for text in texts(noted)) >= 9
     assert noted.dpi <= 100 and noted.get_figwidth() * noted.dpi <= 880
     assert to_hex(noted.get_facecolor(), keep_alpha=True) == "#ffffffff"
@@ -86,18 +134,40 @@ SAYS = {
     "image_grid": ["Scans", "scan 0", "scan 5 30 × 40 px"],
     "float_grid": ["Views", "augmented"],
     "empty_grid": ["No conflicts"],
-    "two_curves": ["epoch", "our validation 70 %", "accuracy (share of scans)", "original's validation 69 %"],
-    "training_curves": ["VGG16: 75 % of validation scans right at best (epoch 5), 70 % at the end", "epoch",
-                        "accuracy (share of scans)", "loss (cross-entropy)", "fine-tuning from epoch 3", "class, 30 %"],
-    "confusion_matrices": ["VGG16 calls 1 meningioma scans glioma", "predicted class", "VGG16: 1 of 4 scans right"],
-    "interval_chart": ["VGG16 (n = 394)", "50 % (45 % to 55 %)", "always the largest class", " 29 % "],
-}  # fmt: skip
+    "two_curves": [
+        "epoch",
+        "our validation 70 %",
+        "accuracy (share of scans)",
+        "original's validation 69 %",
+    ],
+    "training_curves": [
+        "VGG16: 75 % of validation scans right at best (epoch 5), 70 % at the end",
+        "epoch",
+        "accuracy (share of scans)",
+        "loss (cross-entropy)",
+        "fine-tuning from epoch 3",
+        "class, 30 %",
+    ],
+    "confusion_matrices": [
+        "VGG16 calls 1 meningioma scans glioma",
+        "predicted class",
+        "VGG16: 1 of 4 scans right",
+    ],
+    "interval_chart": [
+        "VGG16 (n = 394)",
+        "50 % (45 % to 55 %)",
+        "always the largest class",
+        " 29 % ",
+    ],
+}
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_says_its_message_and_its_units(name):
     shown = words(FIGURES[name](""))
-    assert [said for said in SAYS[name] if said not in shown] == [] and "nan" not in shown.lower()
+    assert [
+        said for said in SAYS[name] if said not in shown
+    ] == [] and "nan" not in shown.lower()
 
 
 @every_figure
@@ -107,9 +177,19 @@ def test_nothing_is_cut_off_or_written_over_something_else(draw, note):
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.canvas.draw()
     drawn, (width, height) = figure.get_tightbbox(renderer), figure.get_size_inches()
-    assert drawn.x0 >= -0.01 and drawn.y0 >= -0.01 and drawn.x1 <= width + 0.01 and drawn.y1 <= height + 0.01
-    boxes = [(text.get_text(), text.get_window_extent(renderer).padded(-1)) for text in texts(figure)]
-    assert [(a[0], b[0]) for a, b in itertools.combinations(boxes, 2) if a[1].overlaps(b[1])] == []
+    assert (
+        drawn.x0 >= -0.01
+        and drawn.y0 >= -0.01
+        and drawn.x1 <= width + 0.01
+        and drawn.y1 <= height + 0.01
+    )
+    boxes = [
+        (text.get_text(), text.get_window_extent(renderer).padded(-1))
+        for text in texts(figure)
+    ]
+    assert [
+        (a[0], b[0]) for a, b in itertools.combinations(boxes, 2) if a[1].overlaps(b[1])
+    ] == []
 
 
 @every_figure
@@ -117,33 +197,48 @@ def test_tables_stay_as_they_were(draw):
     before = [(table, table.copy()) for table in (SCANS, VGG16, ORIGINAL, PREDICTED)]
     draw.__wrapped__("")  # past the cache
     for table, copy in before:
-        pandas.testing.assert_frame_equal(table, copy)
+        pd.testing.assert_frame_equal(table, copy)
 
 
 def test_a_model_has_one_colour_everywhere():
     for name in ("training_curves", "two_curves"):
-        used = {to_hex(line.get_color()).upper() for axes in FIGURES[name]("").axes for line in axes.lines}
+        used = {
+            to_hex(line.get_color()).upper()
+            for axes in FIGURES[name]("").axes
+            for line in axes.lines
+        }
         assert plots.MODEL_COLOURS["vgg16"] in used, name
 
 
 def test_scans_keep_their_aspect_and_grey_levels():
     for name, brightest in (("image_grid", 255), ("float_grid", 1)):
-        shown = [(axes, image) for axes in FIGURES[name]("").axes for image in axes.images]
+        shown = [
+            (axes, image) for axes in FIGURES[name]("").axes for image in axes.images
+        ]
         assert shown and all(axes.get_aspect() == 1 for axes, _ in shown)
-        assert all(image.get_cmap().name == "gray" and image.get_clim() == (0, brightest) for _, image in shown)
+        assert all(
+            image.get_cmap().name == "gray" and image.get_clim() == (0, brightest)
+            for _, image in shown
+        )
 
 
 def test_a_tumour_box_is_drawn_only_where_it_is_known():
-    boxes = numpy.where(numpy.arange(6)[:, None] < 2, BOXES[:6], numpy.nan)
-    figure = plots.image_grid(IMAGES[:6], ["scan"] * 6, boxes=boxes, title="Scans", columns=3, note="")
+    boxes = np.where(np.arange(6)[:, None] < 2, BOXES[:6], np.nan)
+    figure = plots.image_grid(
+        IMAGES[:6], ["scan"] * 6, boxes=boxes, title="Scans", columns=3, note=""
+    )
     assert [len(axes.patches) for axes in figure.axes] == [1, 1, 0, 0, 0, 0]
 
 
 def test_a_single_phase_is_not_named():
     single = VGG16.assign(phase="all")
-    assert "from epoch" not in words(plots.training_curves(single, model="vgg16", baseline=0.3, note=""))
+    assert "from epoch" not in words(
+        plots.training_curves(single, model="vgg16", baseline=0.3, note="")
+    )
 
 
 def test_no_mistakes_are_said():
     right = {"vgg16": PREDICTED.assign(predicted=PREDICTED["label"])}
-    assert "No mistakes on test scans" in words(plots.confusion_matrices(right, subset="test", note=""))
+    assert "No mistakes on test scans" in words(
+        plots.confusion_matrices(right, subset="test", note="")
+    )

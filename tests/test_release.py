@@ -21,8 +21,12 @@ import pandas as pd
 import pytest
 import release_classifier
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install -e '.[onnx]'")
-pytest.importorskip("tf2onnx", reason="tf2onnx is not installed: pip install -e '.[onnx]'")
+onnx = pytest.importorskip(
+    "onnx", reason="onnx is not installed: pip install -e '.[onnx]'"
+)
+pytest.importorskip(
+    "tf2onnx", reason="tf2onnx is not installed: pip install -e '.[onnx]'"
+)
 if keras.backend.backend() != "tensorflow":
     pytest.skip("only TensorFlow exports a named graph", allow_module_level=True)
 
@@ -61,7 +65,9 @@ def test_it_answers_every_scan_as_keras_does(trained, reference, onnx_file):
     scans = [root / path for path in table["path"]]
     expected = classify.classify(scans, reference)
     found = classify.classify(scans, engines.load_classifier(onnx_file))
-    np.testing.assert_allclose(found[COLUMNS], expected[COLUMNS], atol=release.TOLERANCE)
+    np.testing.assert_allclose(
+        found[COLUMNS], expected[COLUMNS], atol=release.TOLERANCE
+    )
     np.testing.assert_allclose(found["similarity"], expected["similarity"], atol=1e-5)
     same = ["file", "page", "predicted", "problem", "unlike"]
     pd.testing.assert_frame_equal(found[same], expected[same])
@@ -74,8 +80,16 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("vgg16", "resnet
 @pytest.mark.parametrize("name", ["tiny", *SLOW])
 def test_probabilities_similarity_and_heatmaps_are_those_of_keras(name, tiny, tmp_path):
     """Random weights at 64 px; ``tiny`` has feature maps of 7 x 7 cells."""
-    network = models.build_classifier(name, image_size=64, classes=4, weights="random", convention="centred",
-                                      batch_norm_momentum=None, precision="float32", seed=0)  # fmt: skip
+    network = models.build_classifier(
+        name,
+        image_size=64,
+        classes=4,
+        weights="random",
+        convention="centred",
+        batch_norm_momentum=None,
+        precision="float32",
+        seed=0,
+    )
     scans = np.random.default_rng(0).random((20, 64, 64, 1), dtype="float32")
     card = {"labels": LABELS, "image_size": 64, "frame": "scan", "threshold": 0.5}
     guarded = release.with_guard(network, scans[:5], temperature=1.5)
@@ -84,26 +98,36 @@ def test_probabilities_similarity_and_heatmaps_are_those_of_keras(name, tiny, tm
     classifier = engines.load_classifier(tmp_path / "network.onnx")
     assert classifier.card == card
     expected, found = reference.predict(scans), classifier.predict(scans)
-    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=release.TOLERANCE)
+    np.testing.assert_allclose(
+        found.probabilities, expected.probabilities, atol=release.TOLERANCE
+    )
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-5)
     exact = release.with_heatmaps(guarded).predict(scans, verbose=0)["heatmaps"]
     for index in range(4):
         classes = np.full(len(scans), index)
         expected = explain.grad_cam(guarded, scans, classes)
-        np.testing.assert_allclose(heatmaps_from(exact[..., index], 64), expected, atol=1e-3)
+        np.testing.assert_allclose(
+            heatmaps_from(exact[..., index], 64), expected, atol=1e-3
+        )
         found = classifier.heatmaps(scans, classes)
         assert (found.shape, found.dtype) == ((20, 64, 64), "float32")
         # in single cells more, where a hidden unit is nearly off
         assert abs(found - expected).mean() <= 0.005
 
 
-def test_kernels_take_two_bytes_a_weight_and_the_card_is_inside(trained, reference, onnx_file):
+def test_kernels_take_two_bytes_a_weight_and_the_card_is_inside(
+    trained, reference, onnx_file
+):
     model = onnx.load(onnx_file)
     sizes = {tensor.data_type: 0 for tensor in model.graph.initializer}
     for tensor in model.graph.initializer:
         sizes[tensor.data_type] += int(np.prod(tensor.dims))
     backbone = reference.network.get_layer("backbone")
-    kernels = sum(int(np.prod(layer.kernel.shape)) for layer in backbone.layers if hasattr(layer, "kernel"))
+    kernels = sum(
+        int(np.prod(layer.kernel.shape))
+        for layer in backbone.layers
+        if hasattr(layer, "kernel")
+    )
     assert sizes[onnx.TensorProto.FLOAT16] == kernels
     assert onnx_file.stat().st_size < 2 * kernels + 4 * 512 * 600
     assert engines.load_classifier(onnx_file).card == reference.card
@@ -113,7 +137,11 @@ def test_kernels_take_two_bytes_a_weight_and_the_card_is_inside(trained, referen
 def test_the_file_says_what_goes_in_and_what_comes_out(onnx_file):
     session = engines.load_classifier(onnx_file).network
     (scan,) = session.get_inputs()
-    assert (scan.name, scan.type, scan.shape[1:]) == ("scan", "tensor(float)", [32, 32, 1])
+    assert (scan.name, scan.type, scan.shape[1:]) == (
+        "scan",
+        "tensor(float)",
+        [32, 32, 1],
+    )
     assert isinstance(scan.shape[0], str)  # any number of scans
     outputs = {output.name: output.shape[1:] for output in session.get_outputs()}
     assert outputs == {"probabilities": [4], "similarity": [], "heatmaps": [3, 3, 4]}
@@ -122,16 +150,34 @@ def test_the_file_says_what_goes_in_and_what_comes_out(onnx_file):
 def run_in_a_new_process(*arguments, program="-m braintumor", **environment):
     python = [sys.executable, *program.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")} | environment
-    return subprocess.run([*python, *map(str, arguments)], env=environment, capture_output=True, text=True, cwd=ROOT)
+    return subprocess.run(
+        [*python, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
 
 
-def test_the_command_answers_without_keras_or_pandas_as_it_does_with_them(trained, onnx_file, tmp_path):
+def test_the_command_answers_without_keras_or_pandas_as_it_does_with_them(
+    trained, onnx_file, tmp_path
+):
     scans = sorted(trained[2].glob("Testing/*/*.jpg"))[:3]
     trace = "import sys; from braintumor import __main__; __main__.main(sys.argv[1:]); print(*sys.modules, sep='\\n')"
-    done = run_in_a_new_process(*["-c", trace, "classify", *scans, "--model", onnx_file], program="-P")
+    done = run_in_a_new_process(
+        *["-c", trace, "classify", *scans, "--model", onnx_file], program="-P"
+    )
     assert done.returncode == 0, done.stderr
     *lines, modules = done.stdout.split("\n", maxsplit=3)
-    slow = {"keras", "tensorflow", "pandas", "sklearn", "scipy", "matplotlib", "filelock"}
+    slow = {
+        "keras",
+        "tensorflow",
+        "pandas",
+        "sklearn",
+        "scipy",
+        "matplotlib",
+        "filelock",
+    }
     assert not slow & set(modules.splitlines())
     expected = classify.classify(scans, engines.load_classifier(trained[3]))
     words = re.compile(r" \(\d+ %\)")  # shares may round otherwise
@@ -139,21 +185,34 @@ def test_the_command_answers_without_keras_or_pandas_as_it_does_with_them(traine
         assert words.sub("", line) == words.sub("", f"{row.file}: {row.says}")
 
 
-def test_tables_of_both_engines_have_the_same_form(trained, onnx_file, tmp_path, capsys):
+def test_tables_of_both_engines_have_the_same_form(
+    trained, onnx_file, tmp_path, capsys
+):
     objects = {}
     for model in (trained[3], onnx_file):
         arguments = ["classify", str(trained[2] / "Testing"), "--model", str(model)]
         assert command.main([*arguments, "--json"]) == 0
-        objects[model.suffix] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert command.main([*arguments, "--into", str(tmp_path / f"{model.suffix}.csv")]) == 0
+        objects[model.suffix] = [
+            json.loads(line) for line in capsys.readouterr().out.splitlines()
+        ]
+        assert (
+            command.main([*arguments, "--into", str(tmp_path / f"{model.suffix}.csv")])
+            == 0
+        )
     by_keras, by_onnx = objects[".keras"], objects[".onnx"]
     assert [list(row) for row in by_onnx] == [list(row) for row in by_keras]
-    assert [row["predicted"] for row in by_onnx] == [row["predicted"] for row in by_keras]
+    assert [row["predicted"] for row in by_onnx] == [
+        row["predicted"] for row in by_keras
+    ]
     tables = [pd.read_csv(tmp_path / f"{suffix}.csv") for suffix in (".keras", ".onnx")]
-    pd.testing.assert_frame_equal(*(table.drop(columns="says") for table in tables), atol=release.TOLERANCE)
+    pd.testing.assert_frame_equal(
+        *(table.drop(columns="says") for table in tables), atol=release.TOLERANCE
+    )
 
 
-def test_without_a_model_the_command_takes_the_released_file(trained, models_folder, capsys):
+def test_without_a_model_the_command_takes_the_released_file(
+    trained, models_folder, capsys
+):
     scan = str(next(trained[2].glob("Testing/*/*.jpg")))
     assert command.main(["classify", scan]) == 0
     assert capsys.readouterr().out.startswith(f"{scan}: Most like")
@@ -178,13 +237,17 @@ def test_a_released_file_that_was_changed_is_refused(models_folder, named):
     file.write_bytes(content)
     wrong = "^'models/braintumor-tiny.onnx' was changed since its release: get it back with 'git checkout models/'.$"
     with pytest.raises(SystemExit, match=wrong):
-        command.main(["classify", "scan.png", *(["--model", str(file)] if named else [])])
+        command.main(
+            ["classify", "scan.png", *(["--model", str(file)] if named else [])]
+        )
 
 
 def test_a_checksum_that_was_asked_for_is_compared(onnx_file):
     digest = files.checksum(onnx_file)
     assert engines.load_classifier(onnx_file, digest).card["labels"] == LABELS
-    with pytest.raises(ValueError, match="does not have the checksum 000000000000...: get it again.$"):
+    with pytest.raises(
+        ValueError, match="does not have the checksum 000000000000...: get it again.$"
+    ):
         engines.load_classifier(onnx_file, "0" * 64)
 
 
@@ -197,14 +260,29 @@ def test_an_onnx_file_of_others_is_refused(onnx_file, tmp_path):
     onnx.save(foreign, tmp_path / "foreign.onnx")
     with pytest.raises(ValueError, match="^'foreign.onnx' has no card"):
         engines.load_classifier(tmp_path / "foreign.onnx")
-    with pytest.raises(SystemExit, match="^An ONNX file is no classifier to export from"):
-        command.main(["export", "--model", str(onnx_file), "--to", "onnx", "--into", str(tmp_path / "again.onnx")])
+    with pytest.raises(
+        SystemExit, match="^An ONNX file is no classifier to export from"
+    ):
+        command.main(
+            [
+                "export",
+                "--model",
+                str(onnx_file),
+                "--to",
+                "onnx",
+                "--into",
+                str(tmp_path / "again.onnx"),
+            ]
+        )
 
 
 def test_without_onnx_runtime_the_remedy_is_named(onnx_file, monkeypatch):
     monkeypatch.delitem(sys.modules, "braintumor.app.onnx_engine", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(SystemExit, match="^'braintumor-tiny.onnx' needs onnxruntime: pip install onnxruntime$"):
+    with pytest.raises(
+        SystemExit,
+        match="^'braintumor-tiny.onnx' needs onnxruntime: pip install onnxruntime$",
+    ):
         command.main(["classify", "scan.png", "--model", str(onnx_file)])
 
 
@@ -221,12 +299,29 @@ def test_a_release_is_one_file_with_its_checksum(trained_here, tmp_path, monkeyp
     folder = tmp_path / "models"
     file = release.release(trained_here, "tiny", folder)
     assert file.name == "braintumor-tiny-scratch-original-32px-seed0.onnx"
-    assert sorted(other.name for other in folder.iterdir()) == [file.name, "checksums.txt"]
-    assert (folder / "checksums.txt").read_text() == f"{files.checksum(file)}  {file.name}\n"
+    assert sorted(other.name for other in folder.iterdir()) == [
+        file.name,
+        "checksums.txt",
+    ]
+    assert (
+        folder / "checksums.txt"
+    ).read_text() == f"{files.checksum(file)}  {file.name}\n"
     monkeypatch.setattr(config, "MODELS_DIR", folder)
     card = engines.load_classifier().card
-    assert card["run"] == "tiny-scratch-original-32px-seed0" and "not for diagnosis" in card["use"]
-    assert {"data", "checksums", "recipe", "weights", "temperature", "threshold", "frame", "versions"} <= set(card)
+    assert (
+        card["run"] == "tiny-scratch-original-32px-seed0"
+        and "not for diagnosis" in card["use"]
+    )
+    assert {
+        "data",
+        "checksums",
+        "recipe",
+        "weights",
+        "temperature",
+        "threshold",
+        "frame",
+        "versions",
+    } <= set(card)
     assert card["credits"] == []  # drawings, and weights that were drawn
 
 
@@ -234,12 +329,20 @@ def test_credits_name_whose_work_a_classifier_rests_on():
     card = {"data": release.DATASET, "model": "vgg16", "weights": "imagenet"}
     scans, cheng, weights = release.credits_of(card)
     assert "Sartaj Bhuvaji" in scans and release.DATASET in scans
-    assert "Cheng" in cheng and "10.6084/m9.figshare.1512427" in cheng and "CC BY 4.0" in cheng
-    assert "arXiv:1409.1556" in weights and "Oxford" in weights and "CC BY 4.0" in weights
+    assert (
+        "Cheng" in cheng
+        and "10.6084/m9.figshare.1512427" in cheng
+        and "CC BY 4.0" in cheng
+    )
+    assert (
+        "arXiv:1409.1556" in weights and "Oxford" in weights and "CC BY 4.0" in weights
+    )
     assert release.credits_of(card | {"weights": "random"}) == [scans, cheng]
 
 
-def test_the_tool_does_not_train_what_was_trained_elsewhere(trained_here, tmp_path, monkeypatch):
+def test_the_tool_does_not_train_what_was_trained_elsewhere(
+    trained_here, tmp_path, monkeypatch
+):
     monkeypatch.setattr(training, "BUILD_DIR", tmp_path / "build")
     options = "--model tiny --recipe scratch --weights random --protocol original --image-size 32"
     wrong = "^'tiny-scratch-original-32px-seed0' has no network in build/models: train it here first"
@@ -251,7 +354,10 @@ def test_the_tool_does_not_train_what_was_trained_elsewhere(trained_here, tmp_pa
 def test_a_file_that_is_too_large_is_refused(onnx_file, monkeypatch):
     release.check_size(onnx_file)
     monkeypatch.setattr(release, "MOST_BYTES", 0)
-    with pytest.raises(ValueError, match=r"has \d MB, and models/ takes at most 0: release a smaller network.$"):
+    with pytest.raises(
+        ValueError,
+        match=r"has \d MB, and models/ takes at most 0: release a smaller network.$",
+    ):
         release.check_size(onnx_file)
 
 
@@ -265,7 +371,10 @@ def test_a_file_that_answers_otherwise_is_refused(reference, onnx_file, two_sequ
             return engines.Prediction(probabilities[:, ::-1], similarity)
 
     scans = two_sequences()[1]
-    assert release.check_agreement(reference, engines.load_classifier(onnx_file), scans) <= release.TOLERANCE
+    assert (
+        release.check_agreement(reference, engines.load_classifier(onnx_file), scans)
+        <= release.TOLERANCE
+    )
     with pytest.raises(ValueError, match="^The ONNX file gives 20 scans another class"):
         release.check_agreement(reference, Other(None, {}), scans)
 
@@ -300,12 +409,19 @@ def test_the_released_file_is_small_and_whole():
 def test_the_released_file_repeats_the_predictions_of_its_run():
     classifier = engines.load_classifier()
     card = classifier.card
-    folder = config.settings_from(card["preset"], seed=card["seed"]).results_dir / card["run"]
+    folder = (
+        config.settings_from(card["preset"], seed=card["seed"]).results_dir
+        / card["run"]
+    )
     precision = json.loads((folder / "settings.json").read_text())["precision"]
     stored = pd.read_csv(folder / "predictions.csv")
-    stored = stored[stored["subset"].isin(["validation", "test"])].reset_index(drop=True)
+    stored = stored[stored["subset"].isin(["validation", "test"])].reset_index(
+        drop=True
+    )
     expected = metrics.with_temperature(stored, card["temperature"])
-    found = classify.classify([Path(REAL) / path for path in stored["path"]], classifier)
+    found = classify.classify(
+        [Path(REAL) / path for path in stored["path"]], classifier
+    )
     assert found["predicted"].tolist() == stored["predicted"].tolist()
     most = release.TOLERANCE if precision == "float32" else BFLOAT16
     np.testing.assert_allclose(found[COLUMNS], expected[COLUMNS], atol=most)

@@ -11,7 +11,13 @@ import pandas as pd
 import pytest
 import run_notebooks
 
-NAMES = ["01_download", "02_explore", "03_train_vgg16", "04_train_resnet50", "05_compare"]
+NAMES = [
+    "01_download",
+    "02_explore",
+    "03_train_vgg16",
+    "04_train_resnet50",
+    "05_compare",
+]
 
 
 def names(groups):
@@ -29,13 +35,20 @@ def test_in_a_quick_run_the_longest_of_the_notebooks_that_can_run_together_comes
 
 def test_a_whole_study_runs_one_notebook_at_a_time():
     sources = [Path(f"{name}.ipynb") for name in reversed(NAMES)]
-    assert names(run_notebooks.groups(sources, quick=False)) == [[name] for name in NAMES]
+    assert names(run_notebooks.groups(sources, quick=False)) == [
+        [name] for name in NAMES
+    ]
 
 
 def test_notebooks_that_share_the_cores_share_the_threads(monkeypatch):
     monkeypatch.setattr(run_notebooks.os, "cpu_count", lambda: 8)
-    assert "OMP_NUM_THREADS" not in run_notebooks.kernel_environment("sample", notebooks=1)
-    assert run_notebooks.kernel_environment("sample", notebooks=3)["OMP_NUM_THREADS"] == "4"
+    assert "OMP_NUM_THREADS" not in run_notebooks.kernel_environment(
+        "sample", notebooks=1
+    )
+    assert (
+        run_notebooks.kernel_environment("sample", notebooks=3)["OMP_NUM_THREADS"]
+        == "4"
+    )
 
 
 # --- what is shown ---
@@ -51,12 +64,16 @@ def watched():
             lines.append((text, passing))
 
     notebook = run_notebooks.nbformat.v4.new_notebook()
-    return run_notebooks.WatchedNotebook(notebook, "03_train_vgg16", Lines()).tell_training, lines
+    return run_notebooks.WatchedNotebook(
+        notebook, "03_train_vgg16", Lines()
+    ).tell_training, lines
 
 
 def test_the_end_of_an_epoch_is_a_line_and_the_way_there_a_passing_one(watched):
     tell, lines = watched
-    tell("features of view 1: 40 of 61 batches\nepoch 6: 20 of 61 batches\nepoch  6/20 fine_tune 60.0 s\n")
+    tell(
+        "features of view 1: 40 of 61 batches\nepoch 6: 20 of 61 batches\nepoch  6/20 fine_tune 60.0 s\n"
+    )
     assert lines == [
         ("features of view 1: 40 of 61 batches", True),
         ("epoch 6: 20 of 61 batches", True),
@@ -64,7 +81,13 @@ def test_the_end_of_an_epoch_is_a_line_and_the_way_there_a_passing_one(watched):
     ]
 
 
-@pytest.mark.parametrize("text", ["2 of 2 epochs are on disk:\nepoch  1/2 all\nepoch  2/2 all\n", "epochs       20\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2 of 2 epochs are on disk:\nepoch  1/2 all\nepoch  2/2 all\n",
+        "epochs       20\n",
+    ],
+)
 def test_what_is_read_from_an_earlier_training_is_no_progress(watched, text):
     tell, lines = watched
     tell(text)
@@ -113,17 +136,35 @@ def test_no_machine_takes_no_time(machine):
 def write_run(results, model, seconds, seed=0):
     folder = results / f"{model}-seed{seed}"
     folder.mkdir(parents=True)
-    settings = {"model": model, "seed": seed, "image_size": 64, "epochs": config.PRESETS["sample"]["epochs"]}
-    (folder / "settings.json").write_text(json.dumps(settings | {"subsets": {"train": 100}}))
+    settings = {
+        "model": model,
+        "seed": seed,
+        "image_size": 64,
+        "epochs": config.PRESETS["sample"]["epochs"],
+    }
+    (folder / "settings.json").write_text(
+        json.dumps(settings | {"subsets": {"train": 100}})
+    )
     pd.DataFrame({"seconds": [seconds] * 6}).to_csv(folder / "history.csv", index=False)
 
 
-def test_all_scans_take_as_many_times_longer_as_they_have_scans_pixels_and_epochs(tmp_path, monkeypatch):
+def test_all_scans_take_as_many_times_longer_as_they_have_scans_pixels_and_epochs(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(forecast.os, "cpu_count", lambda: 2)
     write_run(tmp_path, "vgg16", seconds=6.0)
     training_scans, epochs, networks_side_by_side = 1941, 20, 2
-    expected = 6.0 * (training_scans / 100) * (128 / 64) ** 2 * epochs / 60 / networks_side_by_side
-    assert forecast.whole_study_minutes(tmp_path) == pytest.approx(expected * forecast.EFFICIENCY["vgg16"])
+    expected = (
+        6.0
+        * (training_scans / 100)
+        * (128 / 64) ** 2
+        * epochs
+        / 60
+        / networks_side_by_side
+    )
+    assert forecast.whole_study_minutes(tmp_path) == pytest.approx(
+        expected * forecast.EFFICIENCY["vgg16"]
+    )
 
 
 def test_runs_of_other_notebooks_do_not_count(tmp_path):

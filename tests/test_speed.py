@@ -3,7 +3,7 @@
 from braintumor import dataset, generators, models, splits, training
 
 import keras
-import numpy
+import numpy as np
 import phantoms
 import pytest
 from keras.src.legacy.preprocessing.image import ImageDataGenerator
@@ -23,12 +23,18 @@ def small():
     def constructor(*, weights, include_top, input_shape, name):
         features = inputs = keras.Input(input_shape)
         for filters in (16, 32, 64):
-            convolution = keras.layers.Conv2D(filters, 3, strides=2, padding="same", name=f"convolution{filters}")
-            features = keras.layers.ReLU()(keras.layers.BatchNormalization()(convolution(features)))
+            convolution = keras.layers.Conv2D(
+                filters, 3, strides=2, padding="same", name=f"convolution{filters}"
+            )
+            features = keras.layers.ReLU()(
+                keras.layers.BatchNormalization()(convolution(features))
+            )
         return keras.Model(inputs, features, name=name)
 
     scaling = dict(scale=4.0, offset=-1.0)
-    entry = models.Backbone(constructor, "small.weights.h5", scaling, "convolution64", 3e-3)
+    entry = models.Backbone(
+        constructor, "small.weights.h5", scaling, "convolution64", 3e-3
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.BACKBONES, "small", entry)
         yield "small"
@@ -50,11 +56,18 @@ def losses(scans, quick, small, tmp_path_factory):
     def ends(**changes):
         found = []
         for seed in SEEDS:
-            settings = quick(seed=seed, batch_size=32, precision="mixed_bfloat16", **changes)
+            settings = quick(
+                seed=seed, batch_size=32, precision="mixed_bfloat16", **changes
+            )
             network = training.build_for(settings, small, classes=4)
-            history = training.train(network, *scans(settings), settings, tmp_path_factory.mktemp("run") / "one")
+            history = training.train(
+                network,
+                *scans(settings),
+                settings,
+                tmp_path_factory.mktemp("run") / "one",
+            )
             found.append(history["val_loss"].iloc[-1])
-        return numpy.array(found)
+        return np.array(found)
 
     return ends
 
@@ -67,12 +80,22 @@ def fast(losses):
 
 def three_resamplings(image, matrix, *_):
     """As the original augments: a class of Keras moves the scan, by a draw of its own."""
-    rotation, shift, flip = (generators.AUGMENTATIONS["original"][name] for name in ("rotation", "shift", "flip"))
-    original = ImageDataGenerator(
-        rotation_range=rotation, width_shift_range=shift, height_shift_range=shift, horizontal_flip=flip
+    rotation, shift, flip = (
+        generators.AUGMENTATIONS["original"][name]
+        for name in ("rotation", "shift", "flip")
     )
-    seed = int(1e6 * numpy.abs(matrix).sum())
-    return original.random_transform(image[..., None].astype("float32"), seed)[..., 0].round().astype("uint8")
+    original = ImageDataGenerator(
+        rotation_range=rotation,
+        width_shift_range=shift,
+        height_shift_range=shift,
+        horizontal_flip=flip,
+    )
+    seed = int(1e6 * np.abs(matrix).sum())
+    return (
+        original.random_transform(image[..., None].astype("float32"), seed)[..., 0]
+        .round()
+        .astype("uint8")
+    )
 
 
 def differ(one, other):
@@ -89,7 +112,9 @@ def differ(one, other):
     ],
     ids=["bfloat16", "fused batch norm", "one resampling", "features once a view"],
 )
-def test_a_speed_up_costs_no_accuracy(fast, losses, monkeypatch, how, module, name, slow):
+def test_a_speed_up_costs_no_accuracy(
+    fast, losses, monkeypatch, how, module, name, slow
+):
     monkeypatch.setattr(module, name, slow)
     assert not differ(fast[how], losses(**RECIPES[how]))
 

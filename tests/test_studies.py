@@ -12,7 +12,9 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks" / "studies"
 STUDIES = sorted(FOLDER.glob("*.ipynb"))
-FROM_RESULTS = ["transfer_learning"]  # read committed results only, so that anybody can run them in seconds
+FROM_RESULTS = [
+    "transfer_learning"
+]  # read committed results only, so that anybody can run them in seconds
 
 
 def code_cells(notebook):
@@ -23,10 +25,16 @@ def texts(notebook):
     """What each code cell shows, apart from figures."""
     shown = []
     for cell in code_cells(notebook):
-        words = [output.text for output in cell.outputs if output.output_type == "stream"]
+        words = [
+            output.text for output in cell.outputs if output.output_type == "stream"
+        ]
         for output in cell.outputs:
             data = output.get("data", {})
-            words += [data[kind] for kind in ("text/plain", "text/html", "text/markdown") if kind in data]
+            words += [
+                data[kind]
+                for kind in ("text/plain", "text/html", "text/markdown")
+                if kind in data
+            ]
         shown.append(words)
     return shown
 
@@ -54,7 +62,16 @@ def test_a_study_opens_with_its_question_and_closes_with_its_answer(path):
     notebook = nbformat.read(path, as_version=4)
     opening = notebook.cells[0].source
     assert opening.startswith("# ")
-    assert all(word in opening for word in ("colab-badge", "**Question.**", "**Reads**", "**Writes**", "**Takes**"))
+    assert all(
+        word in opening
+        for word in (
+            "colab-badge",
+            "**Question.**",
+            "**Reads**",
+            "**Writes**",
+            "**Takes**",
+        )
+    )
     (answer,) = texts(notebook)[-1][-1:]
     assert answer.startswith("**Answer.**") and "nan" not in answer
     assert re.search(r"\d", answer)
@@ -65,7 +82,9 @@ def test_a_study_opens_with_its_question_and_closes_with_its_answer(path):
 def test_code_cells_of_a_study_are_short_and_type_no_result(path):
     for cell in code_cells(nbformat.read(path, as_version=4)):
         assert len(cell.source.splitlines()) <= 15
-        assert not re.search(r"\d\s?%[^.]", re.sub(r"\{[^}]*\}|95 %", "", cell.source)), cell.source
+        assert not re.search(
+            r"\d\s?%[^.]", re.sub(r"\{[^}]*\}|95 %", "", cell.source)
+        ), cell.source
 
 
 @pytest.mark.parametrize("name", FROM_RESULTS)
@@ -75,7 +94,9 @@ def test_a_study_shows_what_the_committed_results_say(name, monkeypatch):
     committed = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     again = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     resources = {"metadata": {"path": str(FOLDER)}}
-    NotebookClient(again, timeout=300, kernel_name="python3", resources=resources).execute()
+    NotebookClient(
+        again, timeout=300, kernel_name="python3", resources=resources
+    ).execute()
     assert texts(again) == texts(committed)
 
 

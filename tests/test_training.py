@@ -12,8 +12,8 @@ from types import SimpleNamespace
 from braintumor import files, generators, models, training
 
 import keras
-import numpy
-import pandas
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -51,14 +51,17 @@ def run(settings, model, sequences, folder):
 def assert_same_weights(one, other):
     for weight, same in zip(one.weights, other.weights):
         if not weight.path.endswith("seed_generator_state"):
-            numpy.testing.assert_array_equal(
-                *(keras.ops.convert_to_numpy(each) for each in (weight, same)), err_msg=weight.path
+            np.testing.assert_array_equal(
+                *(keras.ops.convert_to_numpy(each) for each in (weight, same)),
+                err_msg=weight.path,
             )
 
 
 def assert_same_history(one, other):
-    one, other = (history.drop(columns=["seconds", "checkpoint"]) for history in (one, other))
-    pandas.testing.assert_frame_equal(one, other, check_exact=True)
+    one, other = (
+        history.drop(columns=["seconds", "checkpoint"]) for history in (one, other)
+    )
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +72,25 @@ def finished(tiny, quick, two_sequences, tmp_path_factory):
 
     def look(keeper, epoch, logs=None):
         original(keeper, epoch, logs | {"val_accuracy": [0.2, 0.6, 0.6][epoch]})
-        seen.append((training.read_history(folder), keeper.model.get_weights(), keeper.train_scans.epoch))
+        seen.append(
+            (
+                training.read_history(folder),
+                keeper.model.get_weights(),
+                keeper.train_scans.epoch,
+            )
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.EpochKeeper, "on_epoch_end", look)
         history = run(quick(), tiny, two_sequences, folder)[1]
     histories, weights, epochs = zip(*seen)
-    return SimpleNamespace(folder=folder, history=history, histories=histories, weights=weights, epochs=epochs)
+    return SimpleNamespace(
+        folder=folder,
+        history=history,
+        histories=histories,
+        weights=weights,
+        epochs=epochs,
+    )
 
 
 # --- the plan ---
@@ -84,31 +99,55 @@ def finished(tiny, quick, two_sequences, tmp_path_factory):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        (dict(recipe="transfer", head_epochs=5, epochs=20), [("head", 1, 5, 1e-3), ("fine_tune", 6, 20, 5e-5)]),
-        (dict(recipe="transfer", head_epochs=0, epochs=20), [("fine_tune", 1, 20, 5e-5)]),
+        (
+            dict(recipe="transfer", head_epochs=5, epochs=20),
+            [("head", 1, 5, 1e-3), ("fine_tune", 6, 20, 5e-5)],
+        ),
+        (
+            dict(recipe="transfer", head_epochs=0, epochs=20),
+            [("fine_tune", 1, 20, 5e-5)],
+        ),
         (dict(recipe="transfer", head_epochs=5, epochs=5), [("head", 1, 5, 1e-3)]),
         (dict(recipe="transfer", head_epochs=5, epochs=3), [("head", 1, 3, 1e-3)]),
         (dict(recipe="original", head_epochs=0, epochs=20), [("all", 1, 20, 1e-3)]),
-        (dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=32), [("all", 1, 20, 3e-4)]),
-        (dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=16), [("all", 1, 20, 1.5e-4)]),
-        (dict(recipe="scratch+quick", head_epochs=0, epochs=6, batch_size=16), [("all", 1, 6, 2.5e-4)]),
+        (
+            dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=32),
+            [("all", 1, 20, 3e-4)],
+        ),
+        (
+            dict(recipe="scratch", head_epochs=0, epochs=20, batch_size=16),
+            [("all", 1, 20, 1.5e-4)],
+        ),
+        (
+            dict(recipe="scratch+quick", head_epochs=0, epochs=6, batch_size=16),
+            [("all", 1, 6, 2.5e-4)],
+        ),
     ],
 )
 def test_the_phases_of_each_recipe(quick, changes, expected):
     plan = training.phases(quick(**changes), "vgg16")
-    assert [(phase["phase"], phase["first"], phase["last"]) for phase in plan] == [phase[:3] for phase in expected]
-    assert [phase["learning_rate"] for phase in plan] == pytest.approx([phase[3] for phase in expected])
+    assert [(phase["phase"], phase["first"], phase["last"]) for phase in plan] == [
+        phase[:3] for phase in expected
+    ]
+    assert [phase["learning_rate"] for phase in plan] == pytest.approx(
+        [phase[3] for phase in expected]
+    )
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(quick):
-    with pytest.raises(ValueError, match="no recipe 'magic'; choose one of: original, transfer, scratch"):
+    with pytest.raises(
+        ValueError,
+        match="no recipe 'magic'; choose one of: original, transfer, scratch",
+    ):
         training.build_for(quick(recipe="magic"), "vgg16", classes=4)
 
 
 def rates(quick, recipe, epochs=10, steps=10):
     """The learning rate at each step of the recipe's last phase."""
     settings = quick(recipe=recipe, head_epochs=0, epochs=epochs, batch_size=32)
-    return training.learning_rates(training.phases(settings, "resnet50")[-1], recipe, steps)
+    return training.learning_rates(
+        training.phases(settings, "resnet50")[-1], recipe, steps
+    )
 
 
 def test_the_original_keeps_one_rate(quick):
@@ -116,35 +155,58 @@ def test_the_original_keeps_one_rate(quick):
 
 
 def test_a_new_head_keeps_one_rate(quick):
-    head, fine_tune = training.phases(quick(recipe="transfer", head_epochs=2), "resnet50")
+    head, fine_tune = training.phases(
+        quick(recipe="transfer", head_epochs=2), "resnet50"
+    )
     assert set(training.learning_rates(head, "transfer", 10)) == {1e-3}
     assert training.learning_rates(fine_tune, "transfer", 10)[0] == 5e-5
 
 
 def test_fine_tuning_ends_at_zero(quick):
-    assert rates(quick, "transfer")[[0, 50, 100]] == pytest.approx([5e-5, 2.5e-5, 0], abs=1e-9)
+    assert rates(quick, "transfer")[[0, 50, 100]] == pytest.approx(
+        [5e-5, 2.5e-5, 0], abs=1e-9
+    )
 
 
 def test_from_scratch_warms_up_for_two_epochs_and_ends_at_zero(quick):
-    assert rates(quick, "scratch")[[0, 10, 20, 100]] == pytest.approx([0, 5e-4, 1e-3, 0], abs=1e-7)
+    assert rates(quick, "scratch")[[0, 10, 20, 100]] == pytest.approx(
+        [0, 5e-4, 1e-3, 0], abs=1e-7
+    )
 
 
 def test_a_very_short_run_warms_up_for_a_quarter_of_it(quick):
-    assert rates(quick, "scratch", epochs=1, steps=8)[[1, 2, 8]] == pytest.approx([5e-4, 1e-3, 0], abs=1e-7)
+    assert rates(quick, "scratch", epochs=1, steps=8)[[1, 2, 8]] == pytest.approx(
+        [5e-4, 1e-3, 0], abs=1e-7
+    )
 
 
 @hypothesis_settings(deadline=None, max_examples=20)
 @given(peak=st.floats(1e-5, 1), total=st.integers(2, 60), warmup=st.integers(0, 1))
 def test_the_rates_are_those_of_the_cosine_decay_of_keras(peak, total, warmup):
-    phase = dict(phase="all" if warmup else "fine_tune", first=1, last=1, learning_rate=peak)
+    phase = dict(
+        phase="all" if warmup else "fine_tune", first=1, last=1, learning_rate=peak
+    )
     warm = warmup * (total // 4)
-    start = dict(initial_learning_rate=0.0, warmup_target=peak) if warm else dict(initial_learning_rate=peak)
-    schedule = keras.optimizers.schedules.CosineDecay(decay_steps=total - warm, warmup_steps=warm, **start)
-    expected = [float(keras.ops.convert_to_numpy(schedule(step))) for step in range(total + 1)]
-    assert training.learning_rates(phase, "scratch", total) == pytest.approx(expected, rel=1e-4, abs=1e-6 * peak)
+    start = (
+        dict(initial_learning_rate=0.0, warmup_target=peak)
+        if warm
+        else dict(initial_learning_rate=peak)
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(
+        decay_steps=total - warm, warmup_steps=warm, **start
+    )
+    expected = [
+        float(keras.ops.convert_to_numpy(schedule(step))) for step in range(total + 1)
+    ]
+    assert training.learning_rates(phase, "scratch", total) == pytest.approx(
+        expected, rel=1e-4, abs=1e-6 * peak
+    )
 
 
-@pytest.mark.parametrize(("recipe", "kind"), [("original", "Adam"), ("transfer", "Adam"), ("scratch", "AdamW")])
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [("original", "Adam"), ("transfer", "Adam"), ("scratch", "AdamW")],
+)
 def test_the_optimizer_follows_the_rates(tiny, quick, recipe, kind):
     network = training.build_for(quick(recipe=recipe), tiny, classes=4)
     phase = training.phases(quick(recipe=recipe), tiny)[-1]
@@ -152,7 +214,9 @@ def test_the_optimizer_follows_the_rates(tiny, quick, recipe, kind):
     assert type(network.optimizer) is getattr(keras.optimizers, kind)
     for step, rate in enumerate(training.learning_rates(phase, recipe, steps=5)):
         network.optimizer.iterations.assign(step)
-        assert float(keras.ops.convert_to_numpy(network.optimizer.learning_rate)) == pytest.approx(rate, abs=1e-10)
+        assert float(
+            keras.ops.convert_to_numpy(network.optimizer.learning_rate)
+        ) == pytest.approx(rate, abs=1e-10)
 
 
 def test_half_precision_scales_its_loss_and_follows_the_rates(tiny, quick):
@@ -163,7 +227,9 @@ def test_half_precision_scales_its_loss_and_follows_the_rates(tiny, quick):
     assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer)
     network.optimizer.iterations.assign(3)
     rate = training.learning_rates(phase, "scratch", steps=5)[3]
-    assert float(keras.ops.convert_to_numpy(network.optimizer.learning_rate)) == pytest.approx(rate, abs=1e-10)
+    assert float(
+        keras.ops.convert_to_numpy(network.optimizer.learning_rate)
+    ) == pytest.approx(rate, abs=1e-10)
 
 
 # --- stop and go on ---
@@ -180,28 +246,47 @@ def stop_and_go_on(settings, model, sequences, stop_after, folder, stops):
     resumed, history = run(settings, model, sequences, folder / "stopped")
     assert_same_history(history, expected)
     assert_same_weights(resumed, whole)
-    assert_same_weights(*(keras.saving.load_model(folder / name / "best.keras") for name in ("whole", "stopped")))
+    assert_same_weights(
+        *(
+            keras.saving.load_model(folder / name / "best.keras")
+            for name in ("whole", "stopped")
+        )
+    )
     return history
 
 
 @pytest.mark.slow
-def test_vgg16_stopped_between_head_and_fine_tuning_ends_with_the_same_bits(quick, two_sequences, stop_after, tmp_path):
-    history = stop_and_go_on(quick(epochs=2), "vgg16", two_sequences, stop_after, tmp_path, stops=[1])
+def test_vgg16_stopped_between_head_and_fine_tuning_ends_with_the_same_bits(
+    quick, two_sequences, stop_after, tmp_path
+):
+    history = stop_and_go_on(
+        quick(epochs=2), "vgg16", two_sequences, stop_after, tmp_path, stops=[1]
+    )
     assert history["phase"].tolist() == ["head", "fine_tune"]
 
 
-def test_fine_tuning_may_be_stopped_after_every_epoch(tiny, quick, two_sequences, stop_after, tmp_path):
+def test_fine_tuning_may_be_stopped_after_every_epoch(
+    tiny, quick, two_sequences, stop_after, tmp_path
+):
     stop_and_go_on(quick(), tiny, two_sequences, stop_after, tmp_path, stops=[1, 2])
 
 
-@pytest.mark.parametrize("changes", [{}, dict(recipe="scratch+ema", precision="mixed_float16")])
-def test_training_from_scratch_may_be_stopped_too(tiny, quick, two_sequences, stop_after, tmp_path, changes):
-    from_scratch = dict(recipe="scratch", head_epochs=0, epochs=2)  # moves batch-norm statistics, and warms up
+@pytest.mark.parametrize(
+    "changes", [{}, dict(recipe="scratch+ema", precision="mixed_float16")]
+)
+def test_training_from_scratch_may_be_stopped_too(
+    tiny, quick, two_sequences, stop_after, tmp_path, changes
+):
+    from_scratch = dict(
+        recipe="scratch", head_epochs=0, epochs=2
+    )  # moves batch-norm statistics, and warms up
     settings = quick(**(from_scratch | changes))
     stop_and_go_on(settings, tiny, two_sequences, stop_after, tmp_path, stops=[1])
 
 
-def test_an_epoch_that_was_cut_short_is_done_again(tiny, finished, quick, two_sequences, monkeypatch, tmp_path):
+def test_an_epoch_that_was_cut_short_is_done_again(
+    tiny, finished, quick, two_sequences, monkeypatch, tmp_path
+):
     read = generators.ScanSequence.__getitem__
 
     def power_cut(self, index):
@@ -215,67 +300,99 @@ def test_an_epoch_that_was_cut_short_is_done_again(tiny, finished, quick, two_se
             run(quick(), tiny, two_sequences, tmp_path)
     assert len(training.read_history(tmp_path)) == 1
     history = run(quick(), tiny, two_sequences, tmp_path)[1]
-    assert_same_history(history.drop(columns="val_accuracy"), finished.history.drop(columns="val_accuracy"))
+    assert_same_history(
+        history.drop(columns="val_accuracy"),
+        finished.history.drop(columns="val_accuracy"),
+    )
 
 
 @pytest.fixture
 def no_training(monkeypatch):
-    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("it trains again"))
+    monkeypatch.setattr(
+        keras.Model, "fit", lambda *_, **__: pytest.fail("it trains again")
+    )
 
 
-def test_a_finished_run_returns_at_once(finished, tiny, quick, two_sequences, no_training):
+def test_a_finished_run_returns_at_once(
+    finished, tiny, quick, two_sequences, no_training
+):
     files = {file.name: file.stat().st_mtime_ns for file in finished.folder.iterdir()}
     network, history = run(quick(), tiny, two_sequences, finished.folder)
-    pandas.testing.assert_frame_equal(history, finished.history)
-    assert {file.name: file.stat().st_mtime_ns for file in finished.folder.iterdir()} == files
+    pd.testing.assert_frame_equal(history, finished.history)
+    assert {
+        file.name: file.stat().st_mtime_ns for file in finished.folder.iterdir()
+    } == files
 
 
-def test_a_finished_run_leaves_the_network_as_training_did(finished, tiny, quick, two_sequences, no_training):
+def test_a_finished_run_leaves_the_network_as_training_did(
+    finished, tiny, quick, two_sequences, no_training
+):
     network, _ = run(quick(), tiny, two_sequences, finished.folder)
     for weight, trained in zip(network.get_weights(), finished.weights[-1]):
-        numpy.testing.assert_array_equal(weight, trained)
+        np.testing.assert_array_equal(weight, trained)
 
 
 def test_going_on_shows_what_was_done(finished, tiny, quick, two_sequences, capsys):
     run(quick(), tiny, two_sequences, finished.folder)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 of 3 epochs are on disk:"
-    assert [line[:11] for line in lines[1:]] == ["epoch  1/3 ", "epoch  2/3 ", "epoch  3/3 "]
+    assert [line[:11] for line in lines[1:]] == [
+        "epoch  1/3 ",
+        "epoch  2/3 ",
+        "epoch  3/3 ",
+    ]
 
 
 # --- features of a frozen backbone ---
 
 
-def test_a_head_learns_from_features_what_it_learns_from_scans(tiny, quick, two_sequences, monkeypatch, tmp_path):
+def test_a_head_learns_from_features_what_it_learns_from_scans(
+    tiny, quick, two_sequences, monkeypatch, tmp_path
+):
     settings = quick(epochs=3, head_epochs=3)
     fast = run(settings, tiny, two_sequences, tmp_path / "features")[1]
     monkeypatch.setattr(
         training,
         "fit_head",
         lambda model, scans, held_out, epochs, keeper: model.fit(
-            scans, validation_data=held_out, epochs=3, shuffle=False, verbose=0, callbacks=[keeper]
+            scans,
+            validation_data=held_out,
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+            callbacks=[keeper],
         ),
     )
     slow = run(settings, tiny, two_sequences, tmp_path / "scans")[1]
     columns = ["loss", "accuracy", "val_loss", "val_accuracy"]
-    pandas.testing.assert_frame_equal(fast[columns], slow[columns], rtol=1e-4)
+    pd.testing.assert_frame_equal(fast[columns], slow[columns], rtol=1e-4)
 
 
-def test_the_frozen_backbone_sees_each_view_once(tiny, quick, two_sequences, monkeypatch, tmp_path):
+def test_the_frozen_backbone_sees_each_view_once(
+    tiny, quick, two_sequences, monkeypatch, tmp_path
+):
     settings, seen = quick(epochs=7, head_epochs=7), []
     read = generators.ScanSequence.__getitem__
     monkeypatch.setattr(
-        generators.ScanSequence, "__getitem__", lambda self, index: seen.append(index) or read(self, index)
+        generators.ScanSequence,
+        "__getitem__",
+        lambda self, index: seen.append(index) or read(self, index),
     )
     run(settings, tiny, two_sequences, tmp_path)
-    assert sorted(seen) == sorted([0, 1, 2] * (training.HEAD_VIEWS + 1))  # the validation scans once
+    assert sorted(seen) == sorted(
+        [0, 1, 2] * (training.HEAD_VIEWS + 1)
+    )  # the validation scans once
 
 
 # --- what a run leaves ---
 
 
 def test_the_history_is_on_disk_after_every_epoch(finished):
-    assert [history["epoch"].tolist() for history in finished.histories] == [[1], [1, 2], [1, 2, 3]]
+    assert [history["epoch"].tolist() for history in finished.histories] == [
+        [1],
+        [1, 2],
+        [1, 2, 3],
+    ]
 
 
 def test_every_epoch_draws_its_own_order_and_augmentation(finished):
@@ -284,16 +401,31 @@ def test_every_epoch_draws_its_own_order_and_augmentation(finished):
 
 def test_a_row_of_the_history_says_everything_about_an_epoch(finished):
     assert list(finished.history.columns) == [
-        *("epoch", "phase", "seconds", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "checkpoint")
+        *(
+            "epoch",
+            "phase",
+            "seconds",
+            "learning_rate",
+            "loss",
+            "accuracy",
+            "val_loss",
+            "val_accuracy",
+            "checkpoint",
+        )
     ]
     assert finished.history["phase"].tolist() == ["head", "fine_tune", "fine_tune"]
-    assert finished.history["learning_rate"].tolist() == pytest.approx([1e-3, 2.5e-5, 0], abs=1e-9)
+    assert finished.history["learning_rate"].tolist() == pytest.approx(
+        [1e-3, 2.5e-5, 0], abs=1e-9
+    )
     assert finished.history["accuracy"].between(0, 1).all()
 
 
 def test_the_best_model_is_the_first_of_highest_validation_accuracy(finished):
     saved = keras.saving.load_model(finished.folder / "best.keras").get_weights()
-    same = [all(numpy.array_equal(*pair) for pair in zip(weights, saved)) for weights in finished.weights]
+    same = [
+        all(np.array_equal(*pair) for pair in zip(weights, saved))
+        for weights in finished.weights
+    ]
     assert same == [False, True, False]
 
 
@@ -307,14 +439,17 @@ def test_a_run_leaves_three_files_and_nothing_temporary(finished):
 
 def history_of(*epochs):
     """A made-up history of epochs, each a phase and the seconds it took."""
-    table = pandas.DataFrame(epochs, columns=["phase", "seconds"])
+    table = pd.DataFrame(epochs, columns=["phase", "seconds"])
     table.insert(0, "epoch", range(1, len(table) + 1))
     return table.assign(loss=1.5, accuracy=0.25, val_loss=1.25, val_accuracy=0.5)
 
 
 def times_left(history, plan):
     """What the line of each epoch says after the scores."""
-    return [line.split("accuracy 0.500   ")[1] for line in training.progress_lines(history, plan)]
+    return [
+        line.split("accuracy 0.500   ")[1]
+        for line in training.progress_lines(history, plan)
+    ]
 
 
 def test_every_epoch_is_a_line_with_the_time_left(quick):
@@ -328,7 +463,9 @@ def test_every_epoch_is_a_line_with_the_time_left(quick):
 def test_the_time_left_is_not_known_before_an_epoch_of_fine_tuning_has_ended(quick):
     plan = training.phases(quick(head_epochs=5, epochs=20), "vgg16")
     head = [("head", 190.0), *[("head", 150.0)] * 3, ("head", 1.1)]
-    history = history_of(*head, ("fine_tune", 200.0), ("fine_tune", 170.0), ("fine_tune", 170.0))
+    history = history_of(
+        *head, ("fine_tune", 200.0), ("fine_tune", 170.0), ("fine_tune", 170.0)
+    )
     assert times_left(history, plan) == [
         *["time left: known after epoch 6"] * 5,
         "about 47 min left, or less",  # 14 epochs like the first, which compiles as well
@@ -337,7 +474,9 @@ def test_the_time_left_is_not_known_before_an_epoch_of_fine_tuning_has_ended(qui
     ]
 
 
-def test_head_epochs_that_have_their_features_are_not_taken_for_those_that_compute_them(quick):
+def test_head_epochs_that_have_their_features_are_not_taken_for_those_that_compute_them(
+    quick,
+):
     plan = training.phases(quick(head_epochs=8, epochs=8), "vgg16")
     history = history_of(*[("head", 150.0)] * 4, *[("head", 1.0)] * 4)
     later = ["less than 1 min left"] * 3 + ["done"]
@@ -347,7 +486,11 @@ def test_head_epochs_that_have_their_features_are_not_taken_for_those_that_compu
 def test_a_short_head_alone_is_known_after_its_first_epoch(quick):
     plan = training.phases(quick(head_epochs=3, epochs=3), "vgg16")
     history = history_of(("head", 180.0), ("head", 120.0), ("head", 120.0))
-    assert times_left(history, plan) == ["about 6 min left, or less", "about 2 min left", "done"]
+    assert times_left(history, plan) == [
+        "about 6 min left, or less",
+        "about 2 min left",
+        "done",
+    ]
 
 
 def test_an_epoch_in_which_the_laptop_slept_misleads_nobody(quick):
@@ -360,7 +503,9 @@ def test_an_epoch_in_which_the_laptop_slept_misleads_nobody(quick):
 def clock(monkeypatch):
     """Stands in for the clock of training: ``clock.now`` says how late it is, and it stands still."""
     stand_in = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: stand_in.now))
+    monkeypatch.setattr(
+        training, "time", SimpleNamespace(perf_counter=lambda: stand_in.now)
+    )
     return stand_in
 
 
@@ -373,7 +518,10 @@ def lines_of(progress, clock, batches, seconds, capsys):
 
 
 def test_what_takes_less_than_ten_seconds_is_silent(clock, capsys):
-    assert lines_of(training.Progress("features of view 1", 9), clock, 9, 1.0, capsys) == []
+    assert (
+        lines_of(training.Progress("features of view 1", 9), clock, 9, 1.0, capsys)
+        == []
+    )
 
 
 def test_what_takes_longer_says_how_far_it_is_soon_and_then_less_often(clock, capsys):
@@ -407,7 +555,14 @@ def test_features_count_as_time_of_the_epoch_that_needs_them_first(
 
     monkeypatch.setattr(generators.ScanSequence, "__getitem__", slowly)
     history = run(quick(epochs=6, head_epochs=6), tiny, two_sequences, tmp_path)[1]
-    assert history["seconds"].tolist() == [120, 60, 60, 60, 0, 0]  # three batches to train on, three held out
+    assert history["seconds"].tolist() == [
+        120,
+        60,
+        60,
+        60,
+        0,
+        0,
+    ]  # three batches to train on, three held out
     printed = capsys.readouterr().out.splitlines()
     assert printed[:4] == [
         "features of view 1: 1 of 3 batches",
@@ -447,22 +602,31 @@ def test_a_folder_without_history_has_no_epoch(tmp_path):
     assert training.read_history(tmp_path).empty
 
 
-def test_a_loss_that_is_no_number_stops_with_epoch_and_rate(tiny, quick, two_sequences, tmp_path):
+def test_a_loss_that_is_no_number_stops_with_epoch_and_rate(
+    tiny, quick, two_sequences, tmp_path
+):
     network = training.build_for(quick(), tiny, classes=4)
     output = network.get_layer("probabilities")
-    output.kernel.assign(keras.ops.full_like(output.kernel, numpy.nan))
-    with pytest.raises(FloatingPointError, match=r"^The loss is nan in epoch 1 at learning rate 1.0e-03: .*float32"):
+    output.kernel.assign(keras.ops.full_like(output.kernel, np.nan))
+    with pytest.raises(
+        FloatingPointError,
+        match=r"^The loss is nan in epoch 1 at learning rate 1.0e-03: .*float32",
+    ):
         training.train(network, *two_sequences(), quick(), tmp_path)
     assert list(tmp_path.iterdir()) == []  # nothing to go on from
 
 
-def test_where_nothing_is_held_out_the_last_epoch_is_kept(tiny, quick, two_sequences, tmp_path):
+def test_where_nothing_is_held_out_the_last_epoch_is_kept(
+    tiny, quick, two_sequences, tmp_path
+):
     network = training.build_for(quick(epochs=2), tiny, classes=4)
     train_scans, judges = two_sequences()
     history = training.train(network, train_scans, None, quick(epochs=2), tmp_path)
     assert history["accuracy"].notna().all() and history["val_accuracy"].isna().all()
     kept = keras.saving.load_model(tmp_path / "best.keras")
-    numpy.testing.assert_array_equal(kept.predict(judges, verbose=0), network.predict(judges, verbose=0))
+    np.testing.assert_array_equal(
+        kept.predict(judges, verbose=0), network.predict(judges, verbose=0)
+    )
 
 
 def judge(network, scans):
@@ -476,18 +640,30 @@ def test_averaged_weights_are_judged_and_kept(tiny, quick, two_sequences, tmp_pa
     network, history = run(settings, tiny, two_sequences, tmp_path)
     best = history.loc[history["val_accuracy"].idxmax()]
     kept, judges = keras.saving.load_model(tmp_path / "best.keras"), two_sequences()[1]
-    assert judge(kept, judges) == pytest.approx((best["val_loss"], best["val_accuracy"]), rel=1e-5)
-    assert judge(network, judges)[0] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)
+    assert judge(kept, judges) == pytest.approx(
+        (best["val_loss"], best["val_accuracy"]), rel=1e-5
+    )
+    assert judge(network, judges)[0] == pytest.approx(
+        history["val_loss"].iloc[-1], rel=1e-5
+    )
     moving = training.build_for(settings, tiny, classes=4)
     moving.load_weights(tmp_path / "epoch-003.weights.h5")
-    assert abs(judge(moving, judges)[0] - history["val_loss"].iloc[-1]) > 1e-4  # training goes on where it was
+    assert (
+        abs(judge(moving, judges)[0] - history["val_loss"].iloc[-1]) > 1e-4
+    )  # training goes on where it was
 
 
 @pytest.mark.parametrize(
     ("balanced", "expected"),
     [
-        (False, 32 / 40),  # cross-entropy is least where the answer is the share of the class in training
-        (True, 1 / 2),  # weights make both classes count alike, whatever their numbers are
+        (
+            False,
+            32 / 40,
+        ),  # cross-entropy is least where the answer is the share of the class in training
+        (
+            True,
+            1 / 2,
+        ),  # weights make both classes count alike, whatever their numbers are
     ],
 )
 def test_a_network_that_sees_nothing_learns_how_much_each_class_counts(
@@ -498,25 +674,39 @@ def test_a_network_that_sees_nothing_learns_how_much_each_class_counts(
     def constructor(*, weights, include_top, input_shape, name):
         inputs = keras.Input(input_shape)
         # no batch norm: what does not vary cannot be normalized
-        return keras.Model(inputs, keras.layers.Conv2D(4, 3, strides=4, name="only")(inputs), name=name)
+        return keras.Model(
+            inputs, keras.layers.Conv2D(4, 3, strides=4, name="only")(inputs), name=name
+        )
 
-    fast = models.Backbone(constructor, "", models.CAFFE, "only", scratch_learning_rate=0.04)  # for batches of 32
+    fast = models.Backbone(
+        constructor, "", models.CAFFE, "only", scratch_learning_rate=0.04
+    )  # for batches of 32
     monkeypatch.setitem(models.BACKBONES, "plain", fast)
     settings = quick(recipe="scratch", epochs=12)
-    black = numpy.zeros((40, 32, 32), "uint8")
+    black = np.zeros((40, 32, 32), "uint8")
     labels = [0, 0, 0, 0, 1] * 8
     scans = generators.ScanSequence(
-        black, labels, classes=2, batch_size=8, augmentation=None, seed=0, class_weights=balanced
+        black,
+        labels,
+        classes=2,
+        batch_size=8,
+        augmentation=None,
+        seed=0,
+        class_weights=balanced,
     )
     network = training.build_for(settings, "plain", classes=2)
     training.train(network, scans, None, settings, tmp_path)
-    assert network.predict_on_batch(scans[0][0])[:, 0] == pytest.approx(expected, abs=0.05)
+    assert network.predict_on_batch(scans[0][0])[:, 0] == pytest.approx(
+        expected, abs=0.05
+    )
 
 
 def test_a_file_is_replaced_whole(tmp_path):
     file = tmp_path / "a.txt"
     for text in ("old", "new"):
-        files.replace_file(file, lambda temporary, text=text: temporary.write_text(text))
+        files.replace_file(
+            file, lambda temporary, text=text: temporary.write_text(text)
+        )
         assert file.read_text() == text
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
 
@@ -540,28 +730,49 @@ def test_writing_that_fails_leaves_the_old_file(tmp_path):
 
 @pytest.fixture
 def scans():
-    table = pandas.DataFrame({"path": ["a", "b"], "sha256": ["1", "2"], "label": ["x", "y"]})
+    table = pd.DataFrame(
+        {"path": ["a", "b"], "sha256": ["1", "2"], "label": ["x", "y"]}
+    )
     return table.assign(subset=["train", "validation"], group=["g", "h"])
 
 
-OTHER = dict(preset="cpu", protocol="patient", recipe="scratch", weights="imagenet", image_size=64, batch_size=4,
-             head_epochs=2, epochs=9, max_scans=1, precision="auto", seed=1)  # fmt: skip
+OTHER = dict(
+    preset="cpu",
+    protocol="patient",
+    recipe="scratch",
+    weights="imagenet",
+    image_size=64,
+    batch_size=4,
+    head_epochs=2,
+    epochs=9,
+    max_scans=1,
+    precision="auto",
+    seed=1,
+)
 
 
 @pytest.mark.parametrize("setting", OTHER)
 def test_any_other_setting_is_another_folder(quick, scans, setting):
     settings = dataclasses.replace(quick(), **{setting: OTHER[setting]})
-    assert training.run_folder(settings, "vgg16", scans) != training.run_folder(quick(), "vgg16", scans)
+    assert training.run_folder(settings, "vgg16", scans) != training.run_folder(
+        quick(), "vgg16", scans
+    )
 
 
 @pytest.mark.parametrize("column", ["path", "sha256", "label", "subset"])
 def test_other_scans_are_another_folder(quick, scans, column):
     changed = scans.assign(**{column: [scans[column][0], "other"]})
-    assert training.run_folder(quick(), "vgg16", changed) != training.run_folder(quick(), "vgg16", scans)
-    assert training.run_folder(quick(), "vgg16", scans[:1]) != training.run_folder(quick(), "vgg16", scans)
+    assert training.run_folder(quick(), "vgg16", changed) != training.run_folder(
+        quick(), "vgg16", scans
+    )
+    assert training.run_folder(quick(), "vgg16", scans[:1]) != training.run_folder(
+        quick(), "vgg16", scans
+    )
 
 
-def test_the_same_run_is_the_same_folder_whatever_the_order_of_scans(quick, scans, build_folder):
+def test_the_same_run_is_the_same_folder_whatever_the_order_of_scans(
+    quick, scans, build_folder
+):
     folder = training.run_folder(quick(), "vgg16", scans)
     assert training.run_folder(quick(), "vgg16", scans[::-1]) == folder
     assert folder.parent == build_folder / "models"
@@ -573,7 +784,11 @@ def test_the_same_run_is_the_same_folder_whatever_the_order_of_scans(quick, scan
 
 def test_no_module_chooses_a_backend():
     for file in SOURCE.glob("*.py"):
-        chosen = re.findall(r"^\s*(?:import|from)\s+(?:tensorflow|jax|torch)\b.*", file.read_text(), re.MULTILINE)
+        chosen = re.findall(
+            r"^\s*(?:import|from)\s+(?:tensorflow|jax|torch)\b.*",
+            file.read_text(),
+            re.MULTILINE,
+        )
         assert not chosen, f"{file.name}: {chosen}"
 
 
@@ -610,10 +825,18 @@ print("same", numpy.array_equal(model.predict(scans, verbose=0), saved.predict(s
 def test_jax_alone_is_enough(tmp_path):
     pytest.importorskip("jax")
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+    environment = os.environ | {
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": paths,
+    }
     command = [sys.executable, "-c", WITHOUT_TENSORFLOW, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.stdout.splitlines()[-3:] == ["1 epoch", "moved True", "same True"], done.stderr[-2000:]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.stdout.splitlines()[-3:] == ["1 epoch", "moved True", "same True"], (
+        done.stderr[-2000:]
+    )
 
 
 TWICE = """
@@ -637,16 +860,24 @@ print(network.predict(scans[1], verbose=0).tobytes().hex())
     [
         ("tensorflow", "vgg16", {}),
         ("jax", "vgg16", {}),
-        ("tensorflow", "resnet50", dict(recipe="scratch", head_epochs=0, precision="mixed_bfloat16")),
+        (
+            "tensorflow",
+            "resnet50",
+            dict(recipe="scratch", head_epochs=0, precision="mixed_bfloat16"),
+        ),
     ],
 )
-def test_two_runs_on_one_machine_predict_the_same_bits(backend, model, changes, tmp_path):
+def test_two_runs_on_one_machine_predict_the_same_bits(
+    backend, model, changes, tmp_path
+):
     pytest.importorskip(backend)
     environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu"}
     command, told = [sys.executable, "-c", TWICE, Path(__file__).parent], []
     for run in ("one", "other"):
         arguments = [*command, tmp_path / run, model, json.dumps(changes)]
-        done = subprocess.run(arguments, capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, env=environment
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         told.append(done.stdout.splitlines()[-1])
     assert told[0] == told[1] and len(set(told[0])) > 4

@@ -27,7 +27,14 @@ REAL = os.environ.get("BRAINTUMOR_WEIGHTS")
 with_real_weights = pytest.mark.skipif(
     not REAL, reason="BRAINTUMOR_WEIGHTS names no folder with VGG16's ImageNet weights"
 )
-BUILD = dict(image_size=32, classes=4, convention="imagenet", batch_norm_momentum=None, precision="float32", seed=0)
+BUILD = dict(
+    image_size=32,
+    classes=4,
+    convention="imagenet",
+    batch_norm_momentum=None,
+    precision="float32",
+    seed=0,
+)
 REPORT = dict(name="phantoms", status="phantoms", verified=48, expected=48)
 TINY_FILE = "tiny.h5"  # what the tiny backbone calls its ImageNet weights here
 
@@ -60,8 +67,12 @@ def tiny_file(tiny, tmp_path, monkeypatch):
     """ImageNet weights of the tiny backbone in a folder, their fingerprint committed."""
     backbone = models.BACKBONES[tiny]
     keras.utils.set_random_seed(7)
-    network = backbone.constructor(weights=None, include_top=False, input_shape=(32, 32, 3), name="backbone")
-    committed = backbone._replace(imagenet_file=TINY_FILE, imagenet_fingerprint=models.fingerprint(network))
+    network = backbone.constructor(
+        weights=None, include_top=False, input_shape=(32, 32, 3), name="backbone"
+    )
+    committed = backbone._replace(
+        imagenet_file=TINY_FILE, imagenet_fingerprint=models.fingerprint(network)
+    )
     monkeypatch.setitem(models.BACKBONES, tiny, committed)
     return save_notop(network, tmp_path / "weights" / TINY_FILE)
 
@@ -92,13 +103,19 @@ def small_network(name="one", kernel_size=3):
 
 def test_the_fingerprint_is_that_of_names_shapes_and_values_in_layer_order():
     network = small_network()
-    kernel, bias, *statistics = (keras.ops.convert_to_numpy(weight) for weight in network.weights)
+    kernel, bias, *statistics = (
+        keras.ops.convert_to_numpy(weight) for weight in network.weights
+    )
     named = {"one/kernel": kernel, "one/bias": bias}
     names = ("gamma", "beta", "moving_mean", "moving_variance")
-    named |= {f"norm/{name}": values for name, values in zip(names, statistics, strict=True)}
+    named |= {
+        f"norm/{name}": values for name, values in zip(names, statistics, strict=True)
+    }
     digest = hashlib.sha256()
     for name, values in named.items():
-        digest.update(f"{name} {values.shape}\n".encode() + values.astype("<f4").tobytes())
+        digest.update(
+            f"{name} {values.shape}\n".encode() + values.astype("<f4").tobytes()
+        )
     assert models.fingerprint(network) == digest.hexdigest()
 
 
@@ -139,17 +156,27 @@ def test_one_changed_value_is_not_called_imagenet(tiny, tiny_file):
     for weights in (folder, folder / TINY_FILE):
         described = models.describe_weights(tiny, str(weights))
         assert described["weights"] == TINY_FILE
-        assert described["weights_fingerprint"] != models.BACKBONES[tiny].imagenet_fingerprint
+        assert (
+            described["weights_fingerprint"]
+            != models.BACKBONES[tiny].imagenet_fingerprint
+        )
 
 
-def test_a_backbone_without_committed_fingerprint_is_not_checked(tiny, tiny_file, not_committed):
-    assert models.describe_weights(tiny, str(tiny_file))["weights"] == "imagenet, not checked"
+def test_a_backbone_without_committed_fingerprint_is_not_checked(
+    tiny, tiny_file, not_committed
+):
+    assert (
+        models.describe_weights(tiny, str(tiny_file))["weights"]
+        == "imagenet, not checked"
+    )
     mine = tiny_file.rename(tiny_file.with_name("mine.h5"))
     assert models.describe_weights(tiny, str(mine))["weights"] == "mine.h5"
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_weights_by_keras_are_checked_where_it_can_get_them(tiny, tiny_file, monkeypatch, cached):
+def test_weights_by_keras_are_checked_where_it_can_get_them(
+    tiny, tiny_file, monkeypatch, cached
+):
     backbone = models.BACKBONES[tiny]
 
     def by_keras(*, weights, **shape):
@@ -201,7 +228,9 @@ def scans():
     return pd.DataFrame(columns)
 
 
-def test_the_same_weights_in_another_folder_are_the_same_run(tiny, tiny_file, quick, scans, tmp_path):
+def test_the_same_weights_in_another_folder_are_the_same_run(
+    tiny, tiny_file, quick, scans, tmp_path
+):
     elsewhere = tmp_path / "elsewhere" / "renamed.h5"
     elsewhere.parent.mkdir()
     shutil.copy(tiny_file, elsewhere)
@@ -214,8 +243,12 @@ def test_the_same_weights_in_another_folder_are_the_same_run(tiny, tiny_file, qu
     assert training.run_folder(quick(weights=str(elsewhere)), tiny, scans) != one
 
 
-def test_a_run_from_missing_weights_is_refused_by_the_name_of_their_file(tiny, quick, scans):
-    with pytest.raises(FileNotFoundError, match="^There is no weights file 'none.h5' for tiny"):
+def test_a_run_from_missing_weights_is_refused_by_the_name_of_their_file(
+    tiny, quick, scans
+):
+    with pytest.raises(
+        FileNotFoundError, match="^There is no weights file 'none.h5' for tiny"
+    ):
         training.run_folder(quick(weights="/nowhere/none.h5"), tiny, scans)
 
 
@@ -223,7 +256,11 @@ def committed_runs():
     """The provenance of committed runs from random weights, on TensorFlow."""
     files = sorted((config.ROOT / "results").glob("*/settings.json"))
     facts = [json.loads(file.read_text()) for file in files]
-    return [run for run in facts if run["weights"] == "random" and run["backend"] == keras.backend.backend()]
+    return [
+        run
+        for run in facts
+        if run["weights"] == "random" and run["backend"] == keras.backend.backend()
+    ]
 
 
 def test_committed_runs_still_have_the_names_of_their_checkpoints():
@@ -245,7 +282,9 @@ def test_committed_runs_still_have_the_names_of_their_checkpoints():
 def stored(tiny, tiny_file, build_folder, own_scans, quick, monkeypatch):
     """A run from weights in a folder; reading it again needs no scans: its settings, its folder."""
     monkeypatch.setattr(dataset, "locate_data", lambda: own_scans)
-    settings = dataclasses.replace(quick(epochs=2, weights=str(tiny_file.parent)), preset="cpu")
+    settings = dataclasses.replace(
+        quick(epochs=2, weights=str(tiny_file.parent)), preset="cpu"
+    )
     run = evaluation.train_and_judge(settings, tiny)
     assert run["history"]["phase"].iloc[-1] == "fine_tune"
     assert run["facts"]["weights"] == "imagenet"  # from which training has moved on
@@ -254,24 +293,34 @@ def stored(tiny, tiny_file, build_folder, own_scans, quick, monkeypatch):
 
 
 def read_again(settings, tiny, weights):
-    return evaluation.train_and_judge(dataclasses.replace(settings, weights=str(weights)), tiny)
+    return evaluation.train_and_judge(
+        dataclasses.replace(settings, weights=str(weights)), tiny
+    )
 
 
-def test_results_are_found_by_weights_that_have_moved(stored, tiny, tiny_file, tmp_path):
+def test_results_are_found_by_weights_that_have_moved(
+    stored, tiny, tiny_file, tmp_path
+):
     moved = tiny_file.parent.rename(tmp_path / "moved")
     assert read_again(stored[0], tiny, moved)["folder"] == stored[1]
     mine = (moved / TINY_FILE).rename(moved / "mine.h5")
     assert read_again(stored[0], tiny, mine)["folder"] == stored[1]
 
 
-def test_results_from_imagenet_weights_are_read_without_any_weights(stored, tiny, tiny_file, monkeypatch):
+def test_results_from_imagenet_weights_are_read_without_any_weights(
+    stored, tiny, tiny_file, monkeypatch
+):
     shutil.rmtree(tiny_file.parent)
-    monkeypatch.setattr(models, "imagenet_available", lambda name: pytest.fail("it looks"))
+    monkeypatch.setattr(
+        models, "imagenet_available", lambda name: pytest.fail("it looks")
+    )
     assert read_again(stored[0], tiny, "imagenet")["folder"] == stored[1]
 
 
 @pytest.mark.parametrize("said", ["imagenet, not checked", "imagenet"])
-def test_so_are_those_that_were_not_checked_and_those_of_before_there_were_fingerprints(stored, tiny, tiny_file, said):
+def test_so_are_those_that_were_not_checked_and_those_of_before_there_were_fingerprints(
+    stored, tiny, tiny_file, said
+):
     file = stored[1] / "settings.json"
     facts = json.loads(file.read_text()) | {"weights": said}
     del facts["weights_fingerprint"]
@@ -288,7 +337,9 @@ def test_results_from_other_weights_are_refused(stored, tiny, tiny_file):
     change_one_value(tiny_file)
     with pytest.raises(ValueError, match=refusal):
         read_again(stored[0], tiny, tiny_file.parent)
-    with pytest.raises(FileNotFoundError, match="^There is no weights file 'none.h5' for tiny"):
+    with pytest.raises(
+        FileNotFoundError, match="^There is no weights file 'none.h5' for tiny"
+    ):
         read_again(stored[0], tiny, "none.h5")
 
 
@@ -297,7 +348,9 @@ def test_two_files_of_one_name_are_told_apart(stored, tiny, tiny_file):
     mine = {"weights": TINY_FILE, "weights_fingerprint": "0" * 64}
     file.write_text(json.dumps(json.loads(file.read_text()) | mine))
     change_one_value(tiny_file)
-    with pytest.raises(ValueError, match="'weights_fingerprint': '0{64}'}: remove it to train"):
+    with pytest.raises(
+        ValueError, match="'weights_fingerprint': '0{64}'}: remove it to train"
+    ):
         read_again(stored[0], tiny, tiny_file)
 
 
@@ -311,7 +364,9 @@ def notop(networks, tmp_path_factory):
     """Weights of both backbones, random, in files of the names and the layout of Keras."""
     folder = tmp_path_factory.mktemp("notop")
     for name, network in networks.items():
-        save_notop(network.get_layer("backbone"), folder / models.BACKBONES[name].imagenet_file)
+        save_notop(
+            network.get_layer("backbone"), folder / models.BACKBONES[name].imagenet_file
+        )
     return folder
 
 
@@ -336,9 +391,13 @@ def wrong_file(kind, name, notop, folder):
 
 @pytest.mark.parametrize("kind", ["another network", "half a file", "other shapes"])
 @pytest.mark.parametrize("name", ["vgg16", "resnet50"])
-def test_a_file_that_holds_something_else_is_refused_by_name(kind, name, notop, tmp_path):
+def test_a_file_that_holds_something_else_is_refused_by_name(
+    kind, name, notop, tmp_path
+):
     file = wrong_file(kind, name, notop, tmp_path)
-    with pytest.raises(ValueError, match=f"^'{file.name}' holds no {name} weights[^.]*\\.$"):
+    with pytest.raises(
+        ValueError, match=f"^'{file.name}' holds no {name} weights[^.]*\\.$"
+    ):
         models.build_classifier(name, **BUILD, weights=str(tmp_path))
 
 
@@ -351,7 +410,9 @@ def test_the_right_file_is_taken(notop, networks):
 
 @pytest.mark.parametrize("suffix", ["h5", "weights.h5", "keras"])
 def test_half_a_file_of_any_format_is_refused(tiny, tiny_file, suffix, tmp_path):
-    network = models.build_classifier(tiny, **BUILD, weights=str(tiny_file)).get_layer("backbone")
+    network = models.build_classifier(tiny, **BUILD, weights=str(tiny_file)).get_layer(
+        "backbone"
+    )
     whole = tmp_path / f"whole.{suffix}"
     if suffix == "weights.h5":
         network.save_weights(whole)
@@ -374,7 +435,9 @@ def test_the_command_refuses_wrong_weights_in_one_sentence_before_it_trains(
     monkeypatch.setattr(training, "train", lambda *_: pytest.fail("it trains"))
     file = notop / models.BACKBONES["vgg16"].imagenet_file
     given = ["train", "--model", tiny, "--preset", "cpu", "--protocol", "original"]
-    with pytest.raises(SystemExit, match=f"^'{file.name}' holds no tiny weights[^.]*\\.$"):
+    with pytest.raises(
+        SystemExit, match=f"^'{file.name}' holds no tiny weights[^.]*\\.$"
+    ):
         command.main([*given, "--image-size", "32", "--weights", str(file)])
 
 
@@ -427,7 +490,9 @@ def test_resnet50_is_trained_from_weights_that_keras_downloads(
     given = "train --model resnet50 --preset cpu"
     quick = "--protocol original --image-size 32 --epochs 1"
     assert command.main(f"{given} {quick}".split()) == 0
-    assert weights_server.asked == [f"/{models.BACKBONES['resnet50'].imagenet_file}"]  # once
+    assert weights_server.asked == [
+        f"/{models.BACKBONES['resnet50'].imagenet_file}"
+    ]  # once
     results = config.RESULTS_DIR
     run = evaluation.read_run(results / "resnet50-transfer-original-32px-seed0")
     expected = models.fingerprint(networks["resnet50"].get_layer("backbone"))
@@ -440,11 +505,16 @@ def test_resnet50_is_trained_from_weights_that_keras_downloads(
     rows = pd.read_csv(results / "metrics.csv")
     columns = ["model", "recipe", "weights", "subset", "n"]
     described = ["resnet50", "transfer", "imagenet, not checked"]
-    assert rows[columns].to_numpy().tolist() == [[*described, "validation", 4], [*described, "test", 16]]
+    assert rows[columns].to_numpy().tolist() == [
+        [*described, "validation", 4],
+        [*described, "test", 16],
+    ]
     assert rows["accuracy"].between(0, 1).all()
 
 
 def test_weights_that_arrive_damaged_are_refused_in_one_sentence(weights_server):
     weights_server.content = weights_server.content[:1000]
-    with pytest.raises(ConnectionError, match="^Keras cannot load its ImageNet weights for resnet"):
+    with pytest.raises(
+        ConnectionError, match="^Keras cannot load its ImageNet weights for resnet"
+    ):
         models.build_classifier("resnet50", **BUILD, weights="imagenet")

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from braintumor import config, dataset
 
-import numpy
-import pandas
+import numpy as np
+import pandas as pd
 
 # what loads TensorFlow or PyTorch is imported where it is used, in the processes of the subjects
 SIZE, BATCH, EPOCHS, REPEATS = 224, 32, 20, 3  # the first three are the original's
@@ -29,7 +29,10 @@ LOWER_IS_BETTER = ("s", "s an image", "ms an image", "MB")
 STUDY_SCANS = 2297  # that the original trained on
 ROWS = {  # what is compared, and the ratio to reach: above 1, ours is better
     "pipeline": ("feeding scans / ImageDataGenerator, as the original", 20),
-    "pipeline_vs_keras_layers": ("feeding scans / cached scans and three Keras layers", 8),
+    "pipeline_vs_keras_layers": (
+        "feeding scans / cached scans and three Keras layers",
+        8,
+    ),
     "feed": ("training from our generator / from one batch in memory", 0.98),
     "train_vgg16": ("VGG16, fine-tuning / the original recipe", 2.2),
     "train_resnet50": ("ResNet50, fine-tuning / the original recipe", 2.2),
@@ -40,7 +43,10 @@ ROWS = {  # what is compared, and the ratio to reach: above 1, ours is better
     "fused_batch_norm": ("ResNet50, all layers / with the batch norm of Keras", None),
     "study": ("both models, 20 epochs of the head / original recipe", 25),
     "fraction_of_peak_vgg16": ("VGG16, all layers / matrix products in bfloat16", 0.9),
-    "fraction_of_peak_resnet50": ("ResNet50, all layers / matrix products in bfloat16", 0.6),
+    "fraction_of_peak_resnet50": (
+        "ResNet50, all layers / matrix products in bfloat16",
+        0.6,
+    ),
     "predict_batch1": ("ResNet50 in OpenVINO, one scan / predict", 3),
     "predict_batch32": ("ResNet50 in OpenVINO, 32 scans / predict", 1.5),
     "predict_batch1_float32": ("the same in float32, one scan / predict", 3),
@@ -94,13 +100,18 @@ def once(subject):
         return ask(pipe)
 
 
-def medians(repeats=REPEATS, **subjects) -> pandas.Series:
+def medians(repeats=REPEATS, **subjects) -> pd.Series:
     """The median of what each subject measures; they take turns, so what slows the machine slows them all."""
     with ExitStack() as stack:
-        pipes = {name: stack.enter_context(running(subject)) for name, subject in subjects.items()}
+        pipes = {
+            name: stack.enter_context(running(subject))
+            for name, subject in subjects.items()
+        }
         for pipe in pipes.values():
             pipe.recv()  # it is ready
-        measures = pandas.DataFrame([{name: ask(pipe) for name, pipe in pipes.items()} for _ in range(repeats)])
+        measures = pd.DataFrame(
+            [{name: ask(pipe) for name, pipe in pipes.items()} for _ in range(repeats)]
+        )
     print(measures.round(3).to_string(index=False), flush=True)
     return measures.median()
 
@@ -128,8 +139,14 @@ def our_sequence(root, table):
     from braintumor import generators
 
     images, _ = generators.load_images(table, root, SIZE)
-    return generators.ScanSequence(images, numpy.arange(len(table)) % 4, classes=4, batch_size=BATCH, seed=0,
-                                   augmentation=generators.AUGMENTATIONS["original"])  # fmt: skip
+    return generators.ScanSequence(
+        images,
+        np.arange(len(table)) % 4,
+        classes=4,
+        batch_size=BATCH,
+        seed=0,
+        augmentation=generators.AUGMENTATIONS["original"],
+    )
 
 
 def our_decoding(root, count=640):
@@ -139,15 +156,30 @@ def our_decoding(root, count=640):
 
 def our_augmenting(root, count=640):
     sequence = our_sequence(root, training_scans(root, count))
-    return rate(5 * count, lambda: [len(sequence[index]) for _ in range(5) for index in range(len(sequence))])
+    return rate(
+        5 * count,
+        lambda: [
+            len(sequence[index]) for _ in range(5) for index in range(len(sequence))
+        ],
+    )
 
 
 def original_generator(root, augmenting=True):
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    moving = dict(rotation_range=20, width_shift_range=0.2, height_shift_range=0.2, horizontal_flip=True)
+    moving = dict(
+        rotation_range=20,
+        width_shift_range=0.2,
+        height_shift_range=0.2,
+        horizontal_flip=True,
+    )
     how = moving if augmenting else {}
-    where = dict(target_size=(SIZE, SIZE), batch_size=BATCH, class_mode="categorical", subset="training")
+    where = dict(
+        target_size=(SIZE, SIZE),
+        batch_size=BATCH,
+        class_mode="categorical",
+        subset="training",
+    )
     generator = ImageDataGenerator(rescale=1 / 255, validation_split=0.2, **how)
     return generator.flow_from_directory(root / "Training", **where)
 
@@ -160,13 +192,25 @@ def original_pipeline(root, augmenting=True):
 def keras_layers_pipeline(root):
     import keras
 
-    layers = keras.Sequential([
-        keras.layers.Rescaling(1 / 255), keras.layers.RandomFlip("horizontal"),
-        keras.layers.RandomRotation(20 / 360), keras.layers.RandomTranslation(0.2, 0.2),
-    ])  # fmt: skip
-    where = dict(image_size=(SIZE, SIZE), batch_size=BATCH, label_mode="categorical", verbose=0)
-    scans = keras.utils.image_dataset_from_directory(root / "Training", **where).take(10).cache()
-    batches = scans.map(lambda images, labels: (layers(images, training=True), labels)).prefetch(2)
+    layers = keras.Sequential(
+        [
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.RandomFlip("horizontal"),
+            keras.layers.RandomRotation(20 / 360),
+            keras.layers.RandomTranslation(0.2, 0.2),
+        ]
+    )
+    where = dict(
+        image_size=(SIZE, SIZE), batch_size=BATCH, label_mode="categorical", verbose=0
+    )
+    scans = (
+        keras.utils.image_dataset_from_directory(root / "Training", **where)
+        .take(10)
+        .cache()
+    )
+    batches = scans.map(
+        lambda images, labels: (layers(images, training=True), labels)
+    ).prefetch(2)
     return rate(10 * BATCH, lambda: list(map(len, batches)))
 
 
@@ -181,27 +225,39 @@ def our_classifier(model, recipe, fused=True):
         models.fuse_batch_norms = lambda network: None
     settings = config.settings_from("full", weights="random", recipe=recipe, seed=0)
     network = training.build_for(settings, model, classes=4)
-    training.compile_phase(network, training.phases(settings, model)[-1], recipe, steps=1000)
+    training.compile_phase(
+        network, training.phases(settings, model)[-1], recipe, steps=1000
+    )
     return network
 
 
 def one_batch(channels):
-    images = numpy.random.default_rng(0).random((BATCH, SIZE, SIZE, channels), "float32")
-    return images, numpy.eye(4, dtype="float32")[numpy.arange(BATCH) % 4]
+    images = np.random.default_rng(0).random((BATCH, SIZE, SIZE, channels), "float32")
+    return images, np.eye(4, dtype="float32")[np.arange(BATCH) % 4]
 
 
 def our_training(root, model, recipe, batches, fused=True):
-    network, sequence = our_classifier(model, recipe, fused), our_sequence(root, training_scans(root, batches * BATCH))
-    return rate(batches * BATCH, lambda: network.fit(sequence, verbose=0, shuffle=False))
+    network, sequence = (
+        our_classifier(model, recipe, fused),
+        our_sequence(root, training_scans(root, batches * BATCH)),
+    )
+    return rate(
+        batches * BATCH, lambda: network.fit(sequence, verbose=0, shuffle=False)
+    )
 
 
 def training_from_memory(model, recipe, batches):
     import keras
 
     network, batch = our_classifier(model, recipe), one_batch(1)
-    again = type("Again", (keras.utils.PyDataset,), {
-        "__len__": lambda self: batches, "__getitem__": lambda self, index: batch,
-    })(workers=2)  # fmt: skip
+    again = type(
+        "Again",
+        (keras.utils.PyDataset,),
+        {
+            "__len__": lambda self: batches,
+            "__getitem__": lambda self, index: batch,
+        },
+    )(workers=2)
     return rate(batches * BATCH, lambda: network.fit(again, verbose=0, shuffle=False))
 
 
@@ -209,16 +265,25 @@ def original_training(root, model, batches):
     """The original as it was written: Keras' network in float32, all of it trained by Adam, fed by its generator."""
     import keras
 
-    constructor = {"vgg16": keras.applications.VGG16, "resnet50": keras.applications.ResNet50}[model]
-    network = keras.Sequential([
-        constructor(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)),
-        keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(512, activation="relu"),
-        keras.layers.Dropout(0.5), keras.layers.Dense(4, activation="softmax"),
-    ])  # fmt: skip
+    constructor = {
+        "vgg16": keras.applications.VGG16,
+        "resnet50": keras.applications.ResNet50,
+    }[model]
+    network = keras.Sequential(
+        [
+            constructor(weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(512, activation="relu"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(4, activation="softmax"),
+        ]
+    )
     network.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     scans = original_generator(root)
     scans.workers = 2  # as ours: spares it a wait of TensorFlow, see docs/speed.md
-    return rate(batches * BATCH, lambda: network.fit(scans, steps_per_epoch=batches, verbose=0))
+    return rate(
+        batches * BATCH, lambda: network.fit(scans, steps_per_epoch=batches, verbose=0)
+    )
 
 
 def torch_training(model):
@@ -228,11 +293,26 @@ def torch_training(model):
 
     body = torchvision.models.get_model(model, weights=None)
     width = {"vgg16": 512, "resnet50": 2048}[model]
-    layers = [*(body.features if model == "vgg16" else list(body.children())[:-2]), torch.nn.AdaptiveAvgPool2d(1)]
-    head = [torch.nn.Flatten(), torch.nn.Linear(width, 512), torch.nn.ReLU(), torch.nn.Dropout(0.5)]
-    network = torch.nn.Sequential(*layers, *head, torch.nn.Linear(512, 4)).to(memory_format=torch.channels_last)
-    optimizer, (images, one_hot) = torch.optim.Adam(network.parameters(), 1e-4), one_batch(3)
-    images = torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
+    layers = [
+        *(body.features if model == "vgg16" else list(body.children())[:-2]),
+        torch.nn.AdaptiveAvgPool2d(1),
+    ]
+    head = [
+        torch.nn.Flatten(),
+        torch.nn.Linear(width, 512),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.5),
+    ]
+    network = torch.nn.Sequential(*layers, *head, torch.nn.Linear(512, 4)).to(
+        memory_format=torch.channels_last
+    )
+    optimizer, (images, one_hot) = (
+        torch.optim.Adam(network.parameters(), 1e-4),
+        one_batch(3),
+    )
+    images = torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous(
+        memory_format=torch.channels_last
+    )
     classes = torch.from_numpy(one_hot.argmax(axis=1))
 
     def step():
@@ -249,7 +329,9 @@ def matrix_product(side=4096):
     """GFLOP/s of a bfloat16 matrix product, the best of five."""
     import keras
 
-    matrix = keras.ops.cast(numpy.random.default_rng(0).random((side, side), "float32"), "bfloat16")
+    matrix = keras.ops.cast(
+        np.random.default_rng(0).random((side, side), "float32"), "bfloat16"
+    )
     once = rate(2e-9 * side**3, lambda: float(keras.ops.matmul(matrix, matrix)[0, 0]))
     return lambda: max(once() for _ in range(5))
 
@@ -258,7 +340,7 @@ def training_gflop(model):
     """GFLOP that an image costs in training: three times those of the convolutions' forward pass."""
     layers = our_classifier(model, "scratch").get_layer("backbone").layers
     forward = sum(
-        2 * float(numpy.prod(layer.kernel.shape) * numpy.prod(layer.output.shape[1:3]))
+        2 * float(np.prod(layer.kernel.shape) * np.prod(layer.output.shape[1:3]))
         for layer in layers
         if hasattr(layer, "kernel")
     )
@@ -269,14 +351,22 @@ def our_study(root, scans):
     """Seconds from files to two judged models: 20 epochs of a new head on a frozen backbone each."""
     from braintumor import evaluation, generators, training
 
-    settings, held_out = config.settings_from("full", weights="random", head_epochs=EPOCHS, seed=0), scans // 4
+    settings, held_out = (
+        config.settings_from("full", weights="random", head_epochs=EPOCHS, seed=0),
+        scans // 4,
+    )
     table = training_scans(root, scans + held_out).reset_index(drop=True)
-    table = table.assign(subset=numpy.where(table.index < scans, "train", "validation"))
+    table = table.assign(subset=np.where(table.index < scans, "train", "validation"))
     started = time.perf_counter()
     for model in MODELS:
         with tempfile.TemporaryDirectory() as folder:
             network = training.build_for(settings, model, table["label"].nunique())
-            training.train(network, *generators.sequences(table, root, settings), settings, Path(folder))
+            training.train(
+                network,
+                *generators.sequences(table, root, settings),
+                settings,
+                Path(folder),
+            )
             evaluation.predict(network, table, "validation", root, settings)
     seconds = time.perf_counter() - started
     return lambda: seconds
@@ -296,7 +386,9 @@ def predicting(model, batch, precision, exported):
     from braintumor import models, training
 
     precision = models.choose_precision(precision)
-    settings = config.settings_from("cpu-scratch", seed=0, precision="float32" if exported else precision)
+    settings = config.settings_from(
+        "cpu-scratch", seed=0, precision="float32" if exported else precision
+    )
     network = training.build_for(settings, model, classes=4)
     images = one_batch(1)[0][:batch, : settings.image_size, : settings.image_size]
     if not exported:
@@ -311,7 +403,9 @@ def in_openvino(network, precision):
 
     with tempfile.TemporaryDirectory() as folder:
         network.export(f"{folder}/model.xml", format="openvino", verbose=False)
-        return openvino.Core().compile_model(f"{folder}/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": precision})
+        return openvino.Core().compile_model(
+            f"{folder}/model.xml", "CPU", {"INFERENCE_PRECISION_HINT": precision}
+        )
 
 
 # --- growing ---
@@ -328,11 +422,16 @@ def growth(count, patients=1000):
         started = time.perf_counter()
         scans = dataset.scan_table(root, known)
         dataset.verify(root, scans, known)
-        for sequence in generators.sequences(splits.assign_subsets(scans, "patient", 0), root, settings):
+        for sequence in generators.sequences(
+            splits.assign_subsets(scans, "patient", 0), root, settings
+        ):
             for index in range(len(sequence)):
                 sequence[index]
         seconds = (time.perf_counter() - started) / count
-    return lambda: {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "seconds": seconds}
+    return lambda: {
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "seconds": seconds,
+    }
 
 
 def many_phantoms(root, count, patients, drawn=400):
@@ -340,10 +439,13 @@ def many_phantoms(root, count, patients, drawn=400):
     import phantoms
 
     table = phantoms.write_phantoms(root / "few", scans=drawn, seed=0)
-    rows = table.iloc[numpy.arange(count) % len(table)].reset_index(drop=True)
+    rows = table.iloc[np.arange(count) % len(table)].reset_index(drop=True)
     turns = rows.index // len(table) % (patients // table["group"].nunique())
     rows["group"] += "-" + turns.astype(str)
-    sources, rows["path"] = rows["path"], rows["path"].str.removesuffix(".jpg") + "-" + rows.index.astype(str) + ".jpg"
+    sources, rows["path"] = (
+        rows["path"],
+        rows["path"].str.removesuffix(".jpg") + "-" + rows.index.astype(str) + ".jpg",
+    )
     for place in rows["path"].str.rpartition("/")[0].unique():
         (root / place).mkdir(parents=True)
     digests = []
@@ -362,21 +464,48 @@ def benchmark(root, torch: bool, openvino: bool):
 
     def row(name, unit, ours, reference, reference_name):
         ratio = reference / ours if unit in LOWER_IS_BETTER else ours / reference
-        return dict(name=name, unit=unit, ours=ours, reference=reference, reference_name=reference_name, ratio=ratio)
+        return dict(
+            name=name,
+            unit=unit,
+            ours=ours,
+            reference=reference,
+            reference_name=reference_name,
+            ratio=ratio,
+        )
 
     feeding = medians(
-        decoding=partial(our_decoding, root), augmenting=partial(our_augmenting, root),
-        original=partial(original_pipeline, root), original_decoding=partial(original_pipeline, root, augmenting=False),
+        decoding=partial(our_decoding, root),
+        augmenting=partial(our_augmenting, root),
+        original=partial(original_pipeline, root),
+        original_decoding=partial(original_pipeline, root, augmenting=False),
         layers=partial(keras_layers_pipeline, root),
-    )  # fmt: skip
+    )
     cost = 1000 / feeding  # ms an image
     decoding = cost["decoding"] / EPOCHS
     ours = 1000 / (decoding + cost["augmenting"])
     yield row("pipeline", "images/s", ours, feeding["original"], "ImageDataGenerator")
-    yield row("pipeline_vs_keras_layers", "images/s", ours, feeding["layers"], "cached, three Keras layers")
-    yield row("stage_decoding", "ms an image", decoding, cost["original_decoding"], "ImageDataGenerator")
+    yield row(
+        "pipeline_vs_keras_layers",
+        "images/s",
+        ours,
+        feeding["layers"],
+        "cached, three Keras layers",
+    )
+    yield row(
+        "stage_decoding",
+        "ms an image",
+        decoding,
+        cost["original_decoding"],
+        "ImageDataGenerator",
+    )
     original = cost["original"] - cost["original_decoding"]
-    yield row("stage_augmenting", "ms an image", cost["augmenting"], original, "ImageDataGenerator")
+    yield row(
+        "stage_augmenting",
+        "ms an image",
+        cost["augmenting"],
+        original,
+        "ImageDataGenerator",
+    )
     original_seconds = 0.0
     for model in MODELS:
         batches = 2 if model == "vgg16" else 4
@@ -389,33 +518,89 @@ def benchmark(root, torch: bool, openvino: bool):
         if torch:
             subjects["torch"] = partial(torch_training, model)
         if model == "resnet50":
-            subjects["unfused"] = partial(our_training, root, model, "scratch", 2, fused=False)
+            subjects["unfused"] = partial(
+                our_training, root, model, "scratch", 2, fused=False
+            )
         train = medians(**subjects)
         original_seconds += STUDY_SCANS * EPOCHS / train["original"]
-        yield row(f"train_{model}", "images/s", train["ours"], train["original"], "original recipe, float32")
-        yield row(f"train_{model}_whole", "images/s", train["whole"], train["original"], "original recipe, float32")
+        yield row(
+            f"train_{model}",
+            "images/s",
+            train["ours"],
+            train["original"],
+            "original recipe, float32",
+        )
+        yield row(
+            f"train_{model}_whole",
+            "images/s",
+            train["whole"],
+            train["original"],
+            "original recipe, float32",
+        )
         if torch:
             reference = "PyTorch, bfloat16 autocast, channels last"
-            yield row(f"train_{model}_vs_torch", "images/s", train["whole"], train["torch"], reference)
+            yield row(
+                f"train_{model}_vs_torch",
+                "images/s",
+                train["whole"],
+                train["torch"],
+                reference,
+            )
         if model == "resnet50":
-            yield row("fused_batch_norm", "images/s", train["whole"], train["unfused"], "batch norm of Keras")
+            yield row(
+                "fused_batch_norm",
+                "images/s",
+                train["whole"],
+                train["unfused"],
+                "batch norm of Keras",
+            )
         gflop = once(partial(training_gflop, model))
         reference = "bfloat16 matrix product"
-        yield row(f"fraction_of_peak_{model}", "GFLOP/s", train["whole"] * gflop, train["product"], reference)
-        learning = 1000 / train["whole"] - 1000 / ours, 1000 / train["original"] - cost["original"]
-        yield row(f"stage_{model}", "ms an image", *learning, "original recipe, float32")
-    feed = medians(repeats=5, ours=partial(our_training, root, "resnet50", "scratch", 3),
-                   memory=partial(training_from_memory, "resnet50", "scratch", 3))  # fmt: skip
+        yield row(
+            f"fraction_of_peak_{model}",
+            "GFLOP/s",
+            train["whole"] * gflop,
+            train["product"],
+            reference,
+        )
+        learning = (
+            1000 / train["whole"] - 1000 / ours,
+            1000 / train["original"] - cost["original"],
+        )
+        yield row(
+            f"stage_{model}", "ms an image", *learning, "original recipe, float32"
+        )
+    feed = medians(
+        repeats=5,
+        ours=partial(our_training, root, "resnet50", "scratch", 3),
+        memory=partial(training_from_memory, "resnet50", "scratch", 3),
+    )
     yield row("feed", "images/s", feed["ours"], feed["memory"], "one batch in memory")
-    yield row("study", "s", whole_study(root), original_seconds, "original recipe, 20 epochs each")
+    yield row(
+        "study",
+        "s",
+        whole_study(root),
+        original_seconds,
+        "original recipe, 20 epochs each",
+    )
     for precision, batch in product(("auto", "float32"), (1, 32)) if openvino else ():
         how = partial(predicting, "resnet50", batch, precision)
-        predict = medians(repeats=9, openvino=partial(how, exported=True), keras=partial(how, exported=False))
-        name = f"predict_batch{batch}" + ("" if precision == "auto" else f"_{precision}")
-        yield row(name, "images/s", predict["openvino"], predict["keras"], "model.predict")
+        predict = medians(
+            repeats=9,
+            openvino=partial(how, exported=True),
+            keras=partial(how, exported=False),
+        )
+        name = f"predict_batch{batch}" + (
+            "" if precision == "auto" else f"_{precision}"
+        )
+        yield row(
+            name, "images/s", predict["openvino"], predict["keras"], "model.predict"
+        )
     many, few = (once(partial(growth, count)) for count in (100_000, 3_000))
     yield row("memory_scale", "MB", many["memory"], few["memory"], "3,000 scans")
-    yield row("time_scale", "s an image", many["seconds"], few["seconds"], "3,000 scans")
+    yield row(
+        "time_scale", "s an image", many["seconds"], few["seconds"], "3,000 scans"
+    )
 
 
 def machine() -> dict:
@@ -426,7 +611,9 @@ def machine() -> dict:
         "processor": (re.findall("model name\\s*: (.*)", text) or ["unknown"])[0],
         "cores": multiprocessing.cpu_count(),
         "flags": sorted(set(re.findall("avx512_bf16|amx_bf16|avx512f|avx2", text))),
-        "versions": {name: metadata.version(name) for name in names if util.find_spec(name)},
+        "versions": {
+            name: metadata.version(name) for name in names if util.find_spec(name)
+        },
     }
 
 
@@ -435,25 +622,46 @@ def draw_ratios(rows, facts):
     from braintumor import plots
 
     rows = rows[~rows["name"].str.startswith("stage_")]
-    study = rows.set_index("name")["ratio"].get("study", numpy.nan)
+    study = rows.set_index("name")["ratio"].get("study", np.nan)
     title = f"From scans to two trained models {study:.0f} times as fast as the original recipe"
     footnote = (
         f"Dot: ratio of ours to the other, above 1 ours is better (medians of {REPEATS}, taking turns). Tick: target. "
         f"{facts['processor']}, {facts['cores']} cores."
     )
-    figure, (axes,) = plots.base_figure(title, "", 0.7 + 0.3 * len(rows), footnote=footnote)
+    figure, (axes,) = plots.base_figure(
+        title, "", 0.7 + 0.3 * len(rows), footnote=footnote
+    )
     for y, (name, ratio) in enumerate(zip(rows["name"], rows["ratio"])):
         text, target = ROWS[name]
         reached = target is None or ratio >= target
         axes.plot([1, ratio], [y, y], color=plots.PALE, linewidth=2, zorder=1)
-        axes.plot(ratio, y, "o", color=plots.INK if reached else plots.MODEL_COLOURS["resnet50"], markersize=8)
-        axes.text(1.02, y, f"{ratio:.2f}", size=plots.SMALL, va="center", transform=axes.get_yaxis_transform())
+        axes.plot(
+            ratio,
+            y,
+            "o",
+            color=plots.INK if reached else plots.MODEL_COLOURS["resnet50"],
+            markersize=8,
+        )
+        axes.text(
+            1.02,
+            y,
+            f"{ratio:.2f}",
+            size=plots.SMALL,
+            va="center",
+            transform=axes.get_yaxis_transform(),
+        )
         if target:
-            axes.plot(target, y, "|", color=plots.GREY, markersize=14, markeredgewidth=2)
-    axes.set_yticks(range(len(rows)), [ROWS[name][0] for name in rows["name"]], size=plots.SMALL)
+            axes.plot(
+                target, y, "|", color=plots.GREY, markersize=14, markeredgewidth=2
+            )
+    axes.set_yticks(
+        range(len(rows)), [ROWS[name][0] for name in rows["name"]], size=plots.SMALL
+    )
     axes.axvline(1, color=plots.GREY, linewidth=1, linestyle="--")
     axes.set(xscale="log", xlabel="ratio (logarithmic)", ylim=(len(rows) - 0.5, -0.5))
-    axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    axes.set_xticks(
+        [0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"]
+    )
     axes.minorticks_off()
     return figure
 
@@ -464,18 +672,36 @@ def draw_stages(rows, facts):
 
     stages = rows[rows["name"].str.startswith("stage_")].set_index("name")
     feeding = stages.loc[["stage_decoding", "stage_augmenting"], "reference"].sum()
-    shares = [plots.percent(feeding / (feeding + stages.at[f"stage_{model}", "reference"])) for model in MODELS]
+    shares = [
+        plots.percent(feeding / (feeding + stages.at[f"stage_{model}", "reference"]))
+        for model in MODELS
+    ]
     title = f"On a processor, feeding takes {shares[0]} of the original's time with VGG16, {shares[1]} with ResNet50"
     footnote = (
         "Milliseconds for one scan in one epoch. Grey: the original recipe. Black: ours, all layers. Where a GPU makes "
         f"networks fast, feeding decides. {facts['processor']}, {facts['cores']} cores."
     )
-    figure, (axes,) = plots.base_figure(title, "", 0.7 + 0.45 * len(stages), footnote=footnote)
+    figure, (axes,) = plots.base_figure(
+        title, "", 0.7 + 0.45 * len(stages), footnote=footnote
+    )
     for y, stage in enumerate(stages.itertuples()):
-        axes.plot([stage.ours, stage.reference], [y, y], color=plots.PALE, linewidth=2, zorder=1)
+        axes.plot(
+            [stage.ours, stage.reference],
+            [y, y],
+            color=plots.PALE,
+            linewidth=2,
+            zorder=1,
+        )
         for value, colour in ((stage.ours, plots.INK), (stage.reference, plots.GREY)):
             axes.plot(value, y, "o", color=colour, markersize=8)
-            axes.annotate(f"{value:.3g}", (value, y), (0, 7), textcoords="offset points", ha="center", size=plots.SMALL)
+            axes.annotate(
+                f"{value:.3g}",
+                (value, y),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                size=plots.SMALL,
+            )
     names = ["reading, decoding", "augmenting", "VGG16 learns", "ResNet50 learns"]
     axes.set_yticks(range(len(stages)), names)
     axes.set(xscale="log", xlabel="ms (logarithmic)", ylim=(len(stages) - 0.5, -0.7))
@@ -491,16 +717,29 @@ def main():
     rows, root = [], dataset.locate_data()
     report = dataset.verify(root, dataset.scan_table(root))
     if report["status"] == "phantoms":
-        raise SystemExit("The benchmark needs real scans: set BRAINTUMOR_DATA to a folder of them.")
-    for row in benchmark(root, *(util.find_spec(name) is not None for name in ("torch", "openvino"))):
+        raise SystemExit(
+            "The benchmark needs real scans: set BRAINTUMOR_DATA to a folder of them."
+        )
+    for row in benchmark(
+        root, *(util.find_spec(name) is not None for name in ("torch", "openvino"))
+    ):
         print(f"{row['ratio']:8.2f}  {ROWS[row['name']][0]}", flush=True)
         rows.append(row)
-    table = pandas.DataFrame(rows).sort_values("name", key=lambda names: names.map(list(ROWS).index))
+    table = pd.DataFrame(rows).sort_values(
+        "name", key=lambda names: names.map(list(ROWS).index)
+    )
     facts = machine() | {"data": dataset.describe(report)}
     evaluation.write_table(table, arguments.into / "benchmark.csv")
-    files.replace_file(arguments.into / "benchmark.json", lambda file: file.write_text(json.dumps(facts, indent=1)))
-    evaluation.save_figure(draw_ratios(table, facts), arguments.into / "figures" / "benchmark.png")
-    evaluation.save_figure(draw_stages(table, facts), arguments.into / "figures" / "benchmark_stages.png")
+    files.replace_file(
+        arguments.into / "benchmark.json",
+        lambda file: file.write_text(json.dumps(facts, indent=1)),
+    )
+    evaluation.save_figure(
+        draw_ratios(table, facts), arguments.into / "figures" / "benchmark.png"
+    )
+    evaluation.save_figure(
+        draw_stages(table, facts), arguments.into / "figures" / "benchmark_stages.png"
+    )
 
 
 if __name__ == "__main__":

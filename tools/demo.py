@@ -10,7 +10,9 @@ from braintumor.app import answers, engines, readers
 import cv2
 import numpy as np
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported; nothing leaves this machine
+os.environ["GRADIO_ANALYTICS_ENABLED"] = (
+    "False"  # read when it is imported; nothing leaves this machine
+)
 import gradio
 
 USE = "**Research only, not for diagnosis.** Scans stay on this machine."
@@ -39,10 +41,18 @@ def answer(file: str, classifier: engines.Classifier):
     scan = np.float32(square)[None, ..., None] / 255
     heat = classifier.heatmaps(scan, np.array([card["labels"].index(said.predicted)]))
     title = f"Heat: {plots.display_name(said.predicted)}"
-    figure = plots.image_grid(scan, ["lines: a quarter, half, three quarters of the heat"], title=title, columns=1,
-                              note="", heats=heat)  # fmt: skip
+    figure = plots.image_grid(
+        scan,
+        ["lines: a quarter, half, three quarters of the heat"],
+        title=title,
+        columns=1,
+        note="",
+        heats=heat,
+    )
     figure.set_size_inches(5, 5.6)
-    shares = {plots.display_name(label): share for label, share in said.probabilities.items()}
+    shares = {
+        plots.display_name(label): share for label, share in said.probabilities.items()
+    }
     picture = np.frombuffer(figure._repr_png_(), "uint8")
     return shares, said.says, cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB)
 
@@ -51,25 +61,39 @@ def page(classifier: engines.Classifier, examples: list[str]) -> gradio.Blocks:
     """The page: a scan in, probabilities, words and heat out."""
     card = classifier.card
     about = ", ".join(
-        f"{name} {card[name]}" for name in ("model", "recipe", "weights", "protocol", "image_size", "data")
+        f"{name} {card[name]}"
+        for name in ("model", "recipe", "weights", "protocol", "image_size", "data")
     )
     with gradio.Blocks(title="Brain tumours in MRI", analytics_enabled=False) as blocks:
-        gradio.Markdown(f"# Brain tumours in MRI: try a scan\n{USE}\n\nClassifier: {about}.")
+        gradio.Markdown(
+            f"# Brain tumours in MRI: try a scan\n{USE}\n\nClassifier: {about}."
+        )
         with gradio.Row():
             with gradio.Column():
-                scan = gradio.File(label="A scan: JPEG, PNG, TIFF or DICOM", type="filepath")
+                scan = gradio.File(
+                    label="A scan: JPEG, PNG, TIFF or DICOM", type="filepath"
+                )
                 gradio.Examples(examples, scan, label="Phantoms (synthetic drawings)")
             with gradio.Column():
-                shares = gradio.Label(label="Probabilities, calibrated on validation scans")
+                shares = gradio.Label(
+                    label="Probabilities, calibrated on validation scans"
+                )
                 words = gradio.Markdown()
                 heat = gradio.Image(show_label=False)
-        scan.change(lambda file: answer(file, classifier) if file else (None, "", None), scan, [shares, words, heat])
+        scan.change(
+            lambda file: answer(file, classifier) if file else (None, "", None),
+            scan,
+            [shares, words, heat],
+        )
     return blocks
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="a classifier or its URL (default: that of models/, or the newest one)")
+    parser.add_argument(
+        "--model",
+        help="a classifier or its URL (default: that of models/, or the newest one)",
+    )
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--quiet", action="store_true", help="open no browser")
     arguments = parser.parse_args()
@@ -78,9 +102,16 @@ def main() -> None:
     except (OSError, ValueError, ImportError) as error:
         raise SystemExit(f"{error}") from None
     phantoms = sorted(map(str, dataset.unpack_phantoms().glob("Testing/*/*.jpg")))[::20]
-    plain = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no font from elsewhere
-    page(classifier, phantoms).launch(server_name="127.0.0.1", server_port=arguments.port, share=False, theme=plain,
-                                      inbrowser=not arguments.quiet)  # fmt: skip
+    plain = gradio.themes.Default(
+        font=["system-ui", "sans-serif"], font_mono=["monospace"]
+    )  # no font from elsewhere
+    page(classifier, phantoms).launch(
+        server_name="127.0.0.1",
+        server_port=arguments.port,
+        share=False,
+        theme=plain,
+        inbrowser=not arguments.quiet,
+    )
 
 
 if __name__ == "__main__":

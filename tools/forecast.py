@@ -65,7 +65,9 @@ def quick_run_sentence(notebooks: list[str]) -> str:
 
 def _python_seconds() -> float:
     """Time for a fixed piece of interpreted work, the best of three."""
-    source = "\n".join(f"def f{i}(a, b=1):\n    return [a + b, {i}]" for i in range(800))
+    source = "\n".join(
+        f"def f{i}(a, b=1):\n    return [a + b, {i}]" for i in range(800)
+    )
     times = []
     for _ in range(3):
         started = time.perf_counter()

@@ -53,7 +53,9 @@ class StatusLines:
         self.bars = {}
         if self.live:
             for position, name in enumerate(names):
-                bar = tqdm(bar_format="{desc}", position=position, file=sys.stdout, ncols=0)
+                bar = tqdm(
+                    bar_format="{desc}", position=position, file=sys.stdout, ncols=0
+                )
                 self.bars[name] = bar
                 self.show(name, "waits")
 
@@ -219,11 +221,15 @@ def kernel_environment(preset: str, notebooks: int) -> dict[str, str]:
     return variables
 
 
-def run_group(group: list[Path], folder: Path, preset: str, lines: StatusLines) -> list[str]:
+def run_group(
+    group: list[Path], folder: Path, preset: str, lines: StatusLines
+) -> list[str]:
     """Run notebooks side by side; returns what stopped those that did not end well."""
     environment = kernel_environment(preset, len(group))
     with ThreadPoolExecutor(WORKERS) as pool:
-        runs = [pool.submit(attempt, source, folder, environment, lines) for source in group]
+        runs = [
+            pool.submit(attempt, source, folder, environment, lines) for source in group
+        ]
     problems = [run.result() for run in runs]
     return [problem for problem in problems if problem]
 
@@ -231,7 +237,10 @@ def run_group(group: list[Path], folder: Path, preset: str, lines: StatusLines) 
 def result_table(results: Path) -> str:
     """The main columns of metrics.csv, as text."""
     metrics = pd.read_csv(results / "metrics.csv")
-    columns = [*("model", "recipe", "weights", "image_size"), *("subset", "n", "accuracy", "macro_f1")]
+    columns = [
+        *("model", "recipe", "weights", "image_size"),
+        *("subset", "n", "accuracy", "macro_f1"),
+    ]
     return metrics[columns].to_string(index=False, float_format="{:.3f}".format)
 
 
@@ -272,7 +281,9 @@ def main() -> None:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", required=True)
-    parser.add_argument("--into", required=True, type=Path, help="folder for the executed notebooks")
+    parser.add_argument(
+        "--into", required=True, type=Path, help="folder for the executed notebooks"
+    )
     parser.add_argument(
         "--notebooks",
         nargs="+",

@@ -8,14 +8,26 @@ from braintumor.metrics import compare, mean_interval
 from braintumor.splits import assign_subsets
 
 import bench
-import pandas
+import pandas as pd
 import scaling
 
 ROOT = Path(__file__).resolve().parents[1]
-START, END = "<!-- results: written by tools/update_readme.py -->", "<!-- end of results -->"
-MAIN = {key: config.PRESETS["cpu-scratch"][key] for key in ("recipe", "protocol", "weights", "image_size")}
-NAMES = {"vgg16": "VGG16", "resnet50": "ResNet50", "validation": "validation", "test": "test set",
-         "imagenet": "ImageNet", "random": "random"}  # fmt: skip
+START, END = (
+    "<!-- results: written by tools/update_readme.py -->",
+    "<!-- end of results -->",
+)
+MAIN = {
+    key: config.PRESETS["cpu-scratch"][key]
+    for key in ("recipe", "protocol", "weights", "image_size")
+}
+NAMES = {
+    "vgg16": "VGG16",
+    "resnet50": "ResNet50",
+    "validation": "validation",
+    "test": "test set",
+    "imagenet": "ImageNet",
+    "random": "random",
+}
 FIRST_SEED = 0  # that of the notebooks 03 to 05d
 FULL_SIZE = config.PRESETS["full"]["image_size"]
 SEEDS = 3  # of each row of the README's table; a setting with fewer is not shown
@@ -37,7 +49,7 @@ def percent(share: float) -> str:
 
 
 def with_interval(row, score: str) -> str:
-    if pandas.isna(row[score]):
+    if pd.isna(row[score]):
         return "–"
     return f"{percent(row[score])} ({100 * row[f'{score}_low']:.1f} to {100 * row[f'{score}_high']:.1f})"
 
@@ -59,19 +71,21 @@ def results_section(results: Path, data: Path) -> str:
     return "\n".join(lines)
 
 
-def all_metrics(results: Path) -> pandas.DataFrame:
+def all_metrics(results: Path) -> pd.DataFrame:
     """The scores of all runs, those at 224 px first."""
-    tables = [pandas.read_csv(folder / "metrics.csv") for folder in (results / "full", results)]
-    return pandas.concat(tables, ignore_index=True)
+    tables = [
+        pd.read_csv(folder / "metrics.csv") for folder in (results / "full", results)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
-def select(metrics: pandas.DataFrame, **wanted) -> pandas.DataFrame:
+def select(metrics: pd.DataFrame, **wanted) -> pd.DataFrame:
     """The rows with these values, in the order of their seeds."""
-    same = (metrics[list(wanted)] == pandas.Series(wanted)).all(axis=1)
+    same = (metrics[list(wanted)] == pd.Series(wanted)).all(axis=1)
     return metrics[same].sort_values("seed")
 
 
-def mean_and_sd(shares: pandas.Series) -> str:
+def mean_and_sd(shares: pd.Series) -> str:
     """Mean ± standard deviation of several seeds, or the share of a single one."""
     if len(shares) == 1:
         return percent(shares.iloc[0])
@@ -84,38 +98,60 @@ def listed(values) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def counts_of_test_set(metrics: pandas.DataFrame) -> dict:
+def counts_of_test_set(metrics: pd.DataFrame) -> dict:
     """What the accuracies on the test set rest on: scans, groups, known patients, tumors, scans without a tumor.
 
     Raises:
         ValueError: The runs were evaluated on different scans.
     """
     rows = select(metrics, protocol="patient", subset="test")
-    counts = rows[["n", "groups", "known_patients", "tumors", "healthy"]].astype(int).drop_duplicates()
+    counts = (
+        rows[["n", "groups", "known_patients", "tumors", "healthy"]]
+        .astype(int)
+        .drop_duplicates()
+    )
     if len(counts) != 1:
-        raise ValueError("The runs in metrics.csv were evaluated on different test scans: train them on the same data.")
+        raise ValueError(
+            "The runs in metrics.csv were evaluated on different test scans: train them on the same data."
+        )
     return counts.iloc[0].to_dict()
 
 
-def table_row(metrics: pandas.DataFrame, model: str, weights: str, size: str, recipe: str) -> dict[str, str]:
+def table_row(
+    metrics: pd.DataFrame, model: str, weights: str, size: str, recipe: str
+) -> dict[str, str]:
     """A row of the README's table, its scores still empty."""
     counts = counts_of_test_set(metrics)
-    row = {"network": NAMES[model], "weights": NAMES[weights], "size, preset": size, "recipe": recipe}
+    row = {
+        "network": NAMES[model],
+        "weights": NAMES[weights],
+        "size, preset": size,
+        "recipe": recipe,
+    }
     scores = [UNSEEN, TEST, MISSED.format(**counts), ALARMS.format(**counts)]
     return row | dict.fromkeys(scores, "–")
 
 
-def setting_rows(metrics: pandas.DataFrame) -> list[dict[str, str]]:
+def setting_rows(metrics: pd.DataFrame) -> list[dict[str, str]]:
     """A row for each setting of ``TABLE`` that was trained with all seeds."""
     counts = counts_of_test_set(metrics)
     rows = []
     for model, weights, size, recipe, preset in TABLE:
-        runs = select(metrics, model=model, weights=weights, image_size=size, recipe=recipe, protocol="patient")
+        runs = select(
+            metrics,
+            model=model,
+            weights=weights,
+            image_size=size,
+            recipe=recipe,
+            protocol="patient",
+        )
         test = runs[runs["subset"] == "test"]
         validation = runs[runs["subset"] == "validation"]
         if len(test) < SEEDS:
             continue
-        row = table_row(metrics, model, weights, f"{size} px, `{preset}`", f"`{recipe}`")
+        row = table_row(
+            metrics, model, weights, f"{size} px, `{preset}`", f"`{recipe}`"
+        )
         row[UNSEEN] = mean_and_sd(validation["accuracy"])
         row[TEST] = mean_and_sd(test["accuracy"])
         row[MISSED.format(**counts)] = listed(test["missed_tumors"].astype(int))
@@ -124,9 +160,13 @@ def setting_rows(metrics: pandas.DataFrame) -> list[dict[str, str]]:
     return rows
 
 
-def log_rows(data: Path, metrics: pandas.DataFrame) -> list[dict[str, str]]:
+def log_rows(data: Path, metrics: pd.DataFrame) -> list[dict[str, str]]:
     """The last epochs of the reference study's log, whose validation scans share patients with training."""
-    last = pandas.read_csv(data / "original_history.csv").groupby("model", sort=False)["val_accuracy"].last()
+    last = (
+        pd.read_csv(data / "original_history.csv")
+        .groupby("model", sort=False)["val_accuracy"]
+        .last()
+    )
     rows = []
     for name, accuracy in last.items():
         size = f"{FULL_SIZE} px, its log"
@@ -136,18 +176,22 @@ def log_rows(data: Path, metrics: pandas.DataFrame) -> list[dict[str, str]]:
     return rows
 
 
-def rows_not_run(metrics: pandas.DataFrame) -> list[dict[str, str]]:
+def rows_not_run(metrics: pd.DataFrame) -> list[dict[str, str]]:
     """A row for each network that nobody has trained here from ImageNet weights, with the command that does."""
     rows = []
     for model in ("vgg16", "resnet50"):
         if select(metrics, model=model, weights="imagenet", protocol="patient").empty:
-            row = table_row(metrics, model, "imagenet", f"{FULL_SIZE} px, `full`", "`transfer`")
-            row[UNSEEN] = f"not run here: `python -m braintumor train --model {model} --preset full`"
+            row = table_row(
+                metrics, model, "imagenet", f"{FULL_SIZE} px, `full`", "`transfer`"
+            )
+            row[UNSEEN] = (
+                f"not run here: `python -m braintumor train --model {model} --preset full`"
+            )
             rows.append(row)
     return rows
 
 
-def table_notes(metrics: pandas.DataFrame, results: Path) -> list[str]:
+def table_notes(metrics: pd.DataFrame, results: Path) -> list[str]:
     """What the table rests on: scans, groups and patients, and the machines' precision."""
     counts = counts_of_test_set(metrics)
     seeds = select(metrics, subset="validation", **MAIN)
@@ -162,7 +206,7 @@ def table_notes(metrics: pandas.DataFrame, results: Path) -> list[str]:
     ]
 
 
-def span(values: pandas.Series) -> str:
+def span(values: pd.Series) -> str:
     """The smallest and the largest value: 86 to 88, or 37 where they are equal."""
     low, high = values.min(), values.max()
     return f"{low}" if low == high else f"{low} to {high}"
@@ -171,27 +215,49 @@ def span(values: pandas.Series) -> str:
 def machines(results: Path) -> str:
     """Backend and precision of the runs in each folder, as a sentence."""
     used = []
-    for folder, name in ((results / "full", f"`full`: {FULL_SIZE} px"), (results, "the others")):
-        facts = [json.loads(file.read_text()) for file in sorted(folder.glob("*/settings.json"))]
-        made = sorted({f"{run['backend']}, {run['precision']}" for run in facts if run["recipe"] != "original"})
+    for folder, name in (
+        (results / "full", f"`full`: {FULL_SIZE} px"),
+        (results, "the others"),
+    ):
+        facts = [
+            json.loads(file.read_text())
+            for file in sorted(folder.glob("*/settings.json"))
+        ]
+        made = sorted(
+            {
+                f"{run['backend']}, {run['precision']}"
+                for run in facts
+                if run["recipe"] != "original"
+            }
+        )
         used.append(f"{name}, {listed(made)}")
     return f"Presets differ in backend and precision ({'; '.join(used)})."
 
 
-def main_rows(results: Path) -> pandas.DataFrame:
+def main_rows(results: Path) -> pd.DataFrame:
     """The rows of metrics.csv that 05_compare compares: other runs are smaller, or made for one question."""
-    metrics = pandas.read_csv(results / "metrics.csv")
-    return metrics[(metrics[list(MAIN)] == pandas.Series(MAIN)).all(axis=1)]
+    metrics = pd.read_csv(results / "metrics.csv")
+    return metrics[(metrics[list(MAIN)] == pd.Series(MAIN)).all(axis=1)]
 
 
 def run_sentences(results: Path) -> list[str]:
     """What each of those runs rests on."""
-    runs = [json.loads(file.read_text()) for file in sorted(results.glob("*/settings.json"))]
-    return [run_sentence(facts) for facts in runs if all(facts[key] == value for key, value in MAIN.items())]
+    runs = [
+        json.loads(file.read_text()) for file in sorted(results.glob("*/settings.json"))
+    ]
+    return [
+        run_sentence(facts)
+        for facts in runs
+        if all(facts[key] == value for key, value in MAIN.items())
+    ]
 
 
 def run_sentence(facts: dict) -> str:
-    order = [subset for subset in ("train", "validation", "test", "excluded") if subset in facts["subsets"]]
+    order = [
+        subset
+        for subset in ("train", "validation", "test", "excluded")
+        if subset in facts["subsets"]
+    ]
     counts = ", ".join(f"{facts['subsets'][subset]:,} {subset}" for subset in order)
     return (
         f"- {NAMES[facts['model']]}: {facts['data']} ({facts['checksums']}), protocol `{facts['protocol']}`, "
@@ -200,7 +266,7 @@ def run_sentence(facts: dict) -> str:
     )
 
 
-def findings(metrics: pandas.DataFrame, results: Path, data: Path) -> list[str]:
+def findings(metrics: pd.DataFrame, results: Path, data: Path) -> list[str]:
     """The sentences of the README, each from its own result file."""
     chosen = chosen_recipe(metrics)
     return [
@@ -222,31 +288,37 @@ def findings(metrics: pandas.DataFrame, results: Path, data: Path) -> list[str]:
     ]
 
 
-def at_full_size(metrics: pandas.DataFrame, subset: str, **wanted) -> pandas.DataFrame:
+def at_full_size(metrics: pd.DataFrame, subset: str, **wanted) -> pd.DataFrame:
     """The rows of VGG16 at 224 px for one subset."""
     return select(metrics, model="vgg16", image_size=FULL_SIZE, subset=subset, **wanted)
 
 
-def chosen_recipe(metrics: pandas.DataFrame) -> str:
+def chosen_recipe(metrics: pd.DataFrame) -> str:
     """The recipe that does best on the other source, which never looks at the test set."""
     ranking = at_full_size(metrics, "other_source", protocol="source")
     return ranking.groupby("recipe")["macro_f1"].mean().idxmax()
 
 
-def accuracies(metrics: pandas.DataFrame, recipe: str) -> str:
+def accuracies(metrics: pd.DataFrame, recipe: str) -> str:
     """What VGG16 at 224 px reaches with a recipe, on unseen patients and on the test set, and with how many seeds."""
-    rows = {name: at_full_size(metrics, name, protocol="patient", recipe=recipe) for name in ("validation", "test")}
+    rows = {
+        name: at_full_size(metrics, name, protocol="patient", recipe=recipe)
+        for name in ("validation", "test")
+    }
     validation, test = (mean_and_sd(part["accuracy"]) for part in rows.values())
     return f"{validation} and {test} ({number_of_seeds(rows['test'])})"
 
 
 def paired(results: Path, first: str, second: str, seed: int) -> str:
     """How many points of test accuracy one recipe has more than another, on the same scans."""
-    tables = [predictions_of(results / "full", recipe, "patient", seed, "test") for recipe in (first, second)]
+    tables = [
+        predictions_of(results / "full", recipe, "patient", seed, "test")
+        for recipe in (first, second)
+    ]
     return points(compare(*tables))
 
 
-def imagenet(metrics: pandas.DataFrame, chosen: str, results: Path) -> str:
+def imagenet(metrics: pd.DataFrame, chosen: str, results: Path) -> str:
     """ImageNet weights beside random ones."""
     seeds = at_full_size(metrics, "test", protocol="patient", recipe=chosen)["seed"]
     ahead = listed(paired(results, chosen, "transfer", seed) for seed in seeds)
@@ -259,18 +331,27 @@ def imagenet(metrics: pandas.DataFrame, chosen: str, results: Path) -> str:
     )
 
 
-def number_of_seeds(runs: pandas.DataFrame) -> str:
+def number_of_seeds(runs: pd.DataFrame) -> str:
     """One seed is said where it is one."""
     return "one seed" if len(runs) == 1 else f"{len(runs)} seeds"
 
 
-def missed_tumors(metrics: pandas.DataFrame, chosen: str) -> str:
+def missed_tumors(metrics: pd.DataFrame, chosen: str) -> str:
     """Tumors called no tumor, and the reverse, by recipe."""
     counts = counts_of_test_set(metrics)
     recipes = (chosen, "transfer", "scratch")
-    test = {recipe: at_full_size(metrics, "test", protocol="patient", recipe=recipe) for recipe in recipes}
-    missed = {recipe: listed(runs["missed_tumors"].astype(int)) for recipe, runs in test.items()}
-    alarms = {recipe: listed(runs["false_alarms"].astype(int)) for recipe, runs in test.items()}
+    test = {
+        recipe: at_full_size(metrics, "test", protocol="patient", recipe=recipe)
+        for recipe in recipes
+    }
+    missed = {
+        recipe: listed(runs["missed_tumors"].astype(int))
+        for recipe, runs in test.items()
+    }
+    alarms = {
+        recipe: listed(runs["false_alarms"].astype(int))
+        for recipe, runs in test.items()
+    }
     return (
         f"- Of {counts['tumors']} tumors in the test set, `{chosen}` misses {missed[chosen]} (it calls them no tumor), "
         f"`transfer` {missed['transfer']}, random weights {missed['scratch']} ({number_of_seeds(test['scratch'])}). "
@@ -279,14 +360,17 @@ def missed_tumors(metrics: pandas.DataFrame, chosen: str) -> str:
     )
 
 
-def choice(metrics: pandas.DataFrame, chosen: str, results: Path) -> str:
+def choice(metrics: pd.DataFrame, chosen: str, results: Path) -> str:
     """How the recipe was chosen, and how firmly."""
     rows = at_full_size(metrics, "other_source", protocol="source")
     ranking = rows.groupby("recipe")["macro_f1"].mean().sort_values(ascending=False)
-    others = ", ".join(f"`{recipe}` {percent(score)}" for recipe, score in ranking[1:].items())
+    others = ", ".join(
+        f"`{recipe}` {percent(score)}" for recipe, score in ranking[1:].items()
+    )
     seed = rows["seed"].min()
     first, second = (
-        predictions_of(results / "full", recipe, "source", seed, "other_source") for recipe in ranking.index[:2]
+        predictions_of(results / "full", recipe, "source", seed, "other_source")
+        for recipe in ranking.index[:2]
     )
     pair = compare(first, second)
     return (
@@ -296,24 +380,31 @@ def choice(metrics: pandas.DataFrame, chosen: str, results: Path) -> str:
     )
 
 
-def predictions_of(folder: Path, recipe: str, split: str, seed: int, subset: str) -> pandas.DataFrame:
+def predictions_of(
+    folder: Path, recipe: str, split: str, seed: int, subset: str
+) -> pd.DataFrame:
     """The stored predictions of VGG16 at 224 px."""
-    table = pandas.read_csv(folder / f"vgg16-{recipe}-{split}-{FULL_SIZE}px-seed{seed}" / "predictions.csv")
+    table = pd.read_csv(
+        folder / f"vgg16-{recipe}-{split}-{FULL_SIZE}px-seed{seed}" / "predictions.csv"
+    )
     return table[table["subset"] == subset]
 
 
-def points(pair: pandas.Series | dict, score: str = "accuracy") -> str:
+def points(pair: pd.Series | dict, score: str = "accuracy") -> str:
     """A difference in points, with its 95 % interval."""
     return f"{100 * pair[score]:+.1f} ({100 * pair[f'{score}_low']:+.1f} to {100 * pair[f'{score}_high']:+.1f})"
 
 
-def reference_recipe(metrics: pandas.DataFrame, results: Path, data: Path) -> str:
+def reference_recipe(metrics: pd.DataFrame, results: Path, data: Path) -> str:
     """The reference study's recipe, trained again, beside a sound one on its split."""
     folder = results / "full" / f"vgg16-original-original-{FULL_SIZE}px-seed0"
-    again = pandas.read_csv(folder / "history.csv")["val_accuracy"]
-    log = pandas.read_csv(data / "original_history.csv").query("model == 'VGG16'")["val_accuracy"]
+    again = pd.read_csv(folder / "history.csv")["val_accuracy"]
+    log = pd.read_csv(data / "original_history.csv").query("model == 'VGG16'")[
+        "val_accuracy"
+    ]
     sound = {
-        name: at_full_size(metrics, name, protocol="original", recipe="transfer") for name in ("validation", "test")
+        name: at_full_size(metrics, name, protocol="original", recipe="transfer")
+        for name in ("validation", "test")
     }
     validation, test = (mean_and_sd(rows["accuracy"]) for rows in sound.values())
     return (
@@ -323,9 +414,12 @@ def reference_recipe(metrics: pandas.DataFrame, results: Path, data: Path) -> st
     )
 
 
-def correct_share(folder: Path, recipe: str, split: str, seeds: list[int]) -> pandas.Series:
+def correct_share(folder: Path, recipe: str, split: str, seeds: list[int]) -> pd.Series:
     """For each test scan, by path, in how many of the seeds it is classified correctly."""
-    tables = [predictions_of(folder, recipe, split, seed, "test").set_index("path") for seed in seeds]
+    tables = [
+        predictions_of(folder, recipe, split, seed, "test").set_index("path")
+        for seed in seeds
+    ]
     return sum(table["label"] == table["predicted"] for table in tables) / len(seeds)
 
 
@@ -334,10 +428,14 @@ def leak(results: Path, data: Path) -> str:
     folder = results / "full"
     leak_free = correct_share(folder, "transfer", "patient", list(range(SEEDS)))
     leaky = correct_share(folder, "transfer", "original", [0])[leak_free.index]
-    scans = assign_subsets(pandas.read_csv(data / "image_groups.csv"), "original", seed=0).set_index("path")
+    scans = assign_subsets(
+        pd.read_csv(data / "image_groups.csv"), "original", seed=0
+    ).set_index("path")
     groups = scans.loc[leak_free.index, "group"]
     trained = groups.isin(scans.loc[scans["subset"] == "train", "group"])
-    gain, low, high = (f"{100 * value:.1f}" for value in mean_interval(leaky - leak_free, groups))
+    gain, low, high = (
+        f"{100 * value:.1f}" for value in mean_interval(leaky - leak_free, groups)
+    )
     return (
         f"- On the {len(groups)} test scans that both splits evaluate, `transfer` has {percent(leaky.mean())} with the "
         f"leak and {percent(leak_free.mean())} without it ({SEEDS} seeds): {gain} points ({low} to {high}). "
@@ -349,8 +447,11 @@ def leak(results: Path, data: Path) -> str:
 
 def both_networks(results: Path) -> str:
     """VGG16 against ResNet50, in pairs."""
-    pairs = pandas.read_csv(results / "pairs.csv").groupby("subset")
-    pairs = {subset: ", ".join(points(pair) for _, pair in rows.iterrows()) for subset, rows in pairs}
+    pairs = pd.read_csv(results / "pairs.csv").groupby("subset")
+    pairs = {
+        subset: ", ".join(points(pair) for _, pair in rows.iterrows())
+        for subset, rows in pairs
+    }
     return (
         f"- VGG16 minus ResNet50, both from random weights at {MAIN['image_size']} px, in points of accuracy, seed by "
         f"seed: {pairs['validation']} on unseen patients, {pairs['test']} on the test set."
@@ -362,7 +463,7 @@ def seeds_and_folds(results: Path) -> str:
     validation = main_rows(results).query("subset == 'validation'")
     seeds = validation.pivot(index="seed", columns="model", values="accuracy")
     spread = 100 * (seeds.max() - seeds.min()).max()
-    folds = pandas.read_csv(results / "folds.csv").set_index("fold")
+    folds = pd.read_csv(results / "folds.csv").set_index("fold")
     together, single = folds.loc["all folds"], folds["accuracy"].drop("all folds")
     return (
         f"- Seeds of one network span up to {spread:.0f} points on unseen patients. In five folds, a small ResNet50 "
@@ -373,10 +474,20 @@ def seeds_and_folds(results: Path) -> str:
 
 def shortcut_baseline(results: Path) -> str:
     """What six image-level features reach, beside the networks."""
-    baseline = pandas.read_csv(results / "probe.csv").query("protocol == 'patient'").set_index("subset")["macro_f1"]
-    scores = main_rows(results).query("seed == @FIRST_SEED").pivot(index="subset", columns="model", values="macro_f1")
+    baseline = (
+        pd.read_csv(results / "probe.csv")
+        .query("protocol == 'patient'")
+        .set_index("subset")["macro_f1"]
+    )
+    scores = (
+        main_rows(results)
+        .query("seed == @FIRST_SEED")
+        .pivot(index="subset", columns="model", values="macro_f1")
+    )
     beside = {
-        subset: ", ".join(f"{NAMES[model]} {percent(row[model])}" for model in ("vgg16", "resnet50"))
+        subset: ", ".join(
+            f"{NAMES[model]} {percent(row[model])}" for model in ("vgg16", "resnet50")
+        )
         for subset, row in scores.iterrows()
     }
     return (
@@ -386,16 +497,23 @@ def shortcut_baseline(results: Path) -> str:
     )
 
 
-def by_protocol(results: Path, evaluated_on: str) -> pandas.DataFrame:
+def by_protocol(results: Path, evaluated_on: str) -> pd.DataFrame:
     """The accuracy of a small ResNet50 under each split of 05c_protocols."""
-    rows = pandas.read_csv(results / "protocols.csv").query("judged_on == @evaluated_on and network == 'resnet50'")
-    return rows.set_index("protocol").assign(percent=lambda rows: rows["accuracy"].map(percent))
+    rows = pd.read_csv(results / "protocols.csv").query(
+        "judged_on == @evaluated_on and network == 'resnet50'"
+    )
+    return rows.set_index("protocol").assign(
+        percent=lambda rows: rows["accuracy"].map(percent)
+    )
 
 
 def copies(results: Path) -> str:
     """What copies of test scans are worth in training, to a small network."""
-    counts = pandas.read_csv(results / "audit.csv").set_index("known_by")["all"].astype(int)
-    every, new = (by_protocol(results, part) for part in ("Testing", "Testing, group not in Training"))
+    counts = pd.read_csv(results / "audit.csv").set_index("known_by")["all"].astype(int)
+    every, new = (
+        by_protocol(results, part)
+        for part in ("Testing", "Testing, group not in Training")
+    )
     return (
         f"- Of the {counts['Testing scans']} test scans, {counts['pixels']} are pixel-identical copies of a training "
         f"scan, and {counts['group']} show a patient or a near-duplicate from there. A small ResNet50 that trains with "
@@ -407,15 +525,21 @@ def copies(results: Path) -> str:
 
 def other_source(results: Path) -> str:
     """The plain recipe on a source that it has not seen, beside the recipe of 05d_generalise that does best there."""
-    rows = pandas.read_csv(results / "generalise.csv")
+    rows = pd.read_csv(results / "generalise.csv")
     rows["found"] = (rows["tumours_found"] * rows["tumours"]).round().astype(int)
     rows["missed"] = rows["tumours"] - rows["found"]
     rows["alarms"] = (rows["false_alarms"] * rows["healthy"]).round().astype(int)
     validation, elsewhere, test = (
-        rows[rows["subset"] == subset].set_index("recipe") for subset in ("validation", "other_source", "test")
+        rows[rows["subset"] == subset].set_index("recipe")
+        for subset in ("validation", "other_source", "test")
     )
     best = elsewhere["macro_f1"].idxmax()
-    chosen = rows[rows["subset"] != "test"].groupby("recipe", sort=False)["macro_f1"].mean().idxmax()
+    chosen = (
+        rows[rows["subset"] != "test"]
+        .groupby("recipe", sort=False)["macro_f1"]
+        .mean()
+        .idxmax()
+    )
     return (
         f"- Random weights need help on other sources: a small ResNet50 whose tumors are all of one source finds "
         f"{elsewhere.at['scratch', 'found']} of {elsewhere.at['scratch', 'tumours']} tumors of others (AUROC "
@@ -431,10 +555,18 @@ def other_source(results: Path) -> str:
 
 def longer(results: Path) -> str:
     """Test-time augmentation, and head crops for longer, beside the plain recipe: means over the seeds of each."""
-    rows = pandas.read_csv(results / "longer.csv")
+    rows = pd.read_csv(results / "longer.csv")
     seeds, views = rows["seed"].nunique(), rows["views"].max()
-    run = json.loads((results / "vgg16-scratch+head+looks-patient-96px-seed0" / "settings.json").read_text())
-    means = rows.groupby(["recipe", "views", "subset"])[["macro_f1", "accuracy"]].mean().map(percent)
+    run = json.loads(
+        (
+            results / "vgg16-scratch+head+looks-patient-96px-seed0" / "settings.json"
+        ).read_text()
+    )
+    means = (
+        rows.groupby(["recipe", "views", "subset"])[["macro_f1", "accuracy"]]
+        .mean()
+        .map(percent)
+    )
     on = {
         version: f"{means.loc[(*version, 'validation'), 'macro_f1']} and {means.loc[(*version, 'test'), 'accuracy']}"
         for version in means.index.droplevel("subset")
@@ -449,9 +581,20 @@ def longer(results: Path) -> str:
 
 def gradcam(results: Path) -> str:
     """How often the maximum of a Grad-CAM heatmap is in the tumor's box, beside the baselines."""
-    rows = pandas.read_csv(results / "localisation.csv").query("answers == 'all'").set_index("network")
-    drawn = pandas.read_csv(results / "localisation_phantoms.csv").query("tumours == 'all'").set_index("network")
-    hits, known = ({name: with_interval(row, "hit") for name, row in table.iterrows()} for table in (rows, drawn))
+    rows = (
+        pd.read_csv(results / "localisation.csv")
+        .query("answers == 'all'")
+        .set_index("network")
+    )
+    drawn = (
+        pd.read_csv(results / "localisation_phantoms.csv")
+        .query("tumours == 'all'")
+        .set_index("network")
+    )
+    hits, known = (
+        {name: with_interval(row, "hit") for name, row in table.iterrows()}
+        for table in (rows, drawn)
+    )
     return (
         f"- Pointing-game hits of Grad-CAM heatmaps on {rows['n'].iloc[0]} validation scans with a tumor box (random "
         f"weights, seed 1): VGG16 {hits['vgg16']}, ResNet50 {hits['resnet50']}, image center {hits['image centre']}, "
@@ -463,8 +606,12 @@ def gradcam(results: Path) -> str:
 
 def calibration(results: Path) -> str:
     """What temperature scaling leaves on the test set."""
-    errors = pandas.read_csv(results / "calibration.csv").query("subset == 'test' and scaled == 'yes'")
-    errors = listed(f"{percent(row.ece)} ({NAMES[row.model]})" for row in errors.itertuples())
+    errors = pd.read_csv(results / "calibration.csv").query(
+        "subset == 'test' and scaled == 'yes'"
+    )
+    errors = listed(
+        f"{percent(row.ece)} ({NAMES[row.model]})" for row in errors.itertuples()
+    )
     return (
         f"- After temperature scaling on validation scans, networks from random weights still have a calibration error "
         f"of {errors} on the test set."
@@ -473,7 +620,9 @@ def calibration(results: Path) -> str:
 
 def patients_and_duplicates(results: Path) -> str:
     """How much the reference study's split leaks, and what else is wrong with the scans."""
-    facts = pandas.read_csv(results / "data_facts.csv").set_index("fact")["value"].astype(int)
+    facts = (
+        pd.read_csv(results / "data_facts.csv").set_index("fact")["value"].astype(int)
+    )
     rows = by_protocol(results, "validation scans of original")
     leaky, clean = rows.loc["original"], rows.loc["patient, five folds"]
     return (
@@ -488,7 +637,7 @@ def patients_and_duplicates(results: Path) -> str:
 
 def speed(results: Path) -> str:
     """What the benchmark says in a sentence."""
-    ratio = pandas.read_csv(results / "benchmark.csv").set_index("name")["ratio"]
+    ratio = pd.read_csv(results / "benchmark.csv").set_index("name")["ratio"]
     facts = json.loads((results / "benchmark.json").read_text())
     return (
         f"- On {facts['cores']} cores, scans become two trained models {ratio['study']:.0f} times as fast as with the "
@@ -502,22 +651,38 @@ def speed_section(results: Path) -> str:
     """Markdown for the speed page: every ratio, its target, and the machine."""
     facts = json.loads((results / "benchmark.json").read_text())
     rows = []
-    for row in pandas.read_csv(results / "benchmark.csv").itertuples():
+    for row in pd.read_csv(results / "benchmark.csv").itertuples():
         text, target = bench.ROWS[row.name]
-        goal = "–" if target is None else f"{target:.2f}, {'reached' if row.ratio >= target else '**missed**'}"
-        ours, reference = (f"{x:,.0f}" if x >= 100 else f"{x:.3g}" for x in (row.ours, row.reference))
+        goal = (
+            "–"
+            if target is None
+            else f"{target:.2f}, {'reached' if row.ratio >= target else '**missed**'}"
+        )
+        ours, reference = (
+            f"{x:,.0f}" if x >= 100 else f"{x:.3g}" for x in (row.ours, row.reference)
+        )
         numbers, digits = f"{ours} / {reference} {row.unit}", 2 if row.ratio >= 1 else 3
-        rows.append({"ours / the other": text, "measured": numbers, "ratio": f"{row.ratio:.{digits}f}", "target": goal})
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-    machine = (
-        f"{facts['processor']}, {facts['cores']} cores ({', '.join(facts['flags'])}); {versions}; {facts['data']}."
+        rows.append(
+            {
+                "ours / the other": text,
+                "measured": numbers,
+                "ratio": f"{row.ratio:.{digits}f}",
+                "target": goal,
+            }
+        )
+    versions = ", ".join(
+        f"{name} {version}" for name, version in facts["versions"].items()
     )
+    machine = f"{facts['processor']}, {facts['cores']} cores ({', '.join(facts['flags'])}); {versions}; {facts['data']}."
     return "\n".join([*markdown(rows), "", machine])
 
 
 def scaling_section(results: Path) -> str:
     """Markdown for the scaling page: costs, the model beside what was measured, and what it foretells."""
-    costs, checks, forecast = (pandas.read_csv(results / f"scaling{part}.csv") for part in ("", "_checks", "_forecast"))
+    costs, checks, forecast = (
+        pd.read_csv(results / f"scaling{part}.csv")
+        for part in ("", "_checks", "_forecast")
+    )
     number = "{:,.3g}".format
     cells = [
         {
@@ -528,14 +693,24 @@ def scaling_section(results: Path) -> str:
         for row in costs.itertuples()
     ]
     beside = [
-        {"what": row.what, "model": number(row.model) + ", fitted" * row.fitted, "measured": number(row.measured)}
+        {
+            "what": row.what,
+            "model": number(row.model) + ", fitted" * row.fitted,
+            "measured": number(row.measured),
+        }
         for row in checks.itertuples()
     ]
     hours = [
-        {"scans": f"{row.scans:,}", "GPUs": f"{row.gpus}", "time": duration(row.hours), "$": f"{row.dollars:,.2f}",
-         "what takes longest": row.longest, "GB of decoded scans a machine": f"{row.disk_gb:,.1f}"}
+        {
+            "scans": f"{row.scans:,}",
+            "GPUs": f"{row.gpus}",
+            "time": duration(row.hours),
+            "$": f"{row.dollars:,.2f}",
+            "what takes longest": row.longest,
+            "GB of decoded scans a machine": f"{row.disk_gb:,.1f}",
+        }
         for row in forecast.itertuples()
-    ]  # fmt: skip
+    ]
     return "\n".join([*markdown(cells), "", *markdown(beside), "", *markdown(hours)])
 
 
@@ -546,16 +721,25 @@ def duration(hours: float) -> str:
     return f"{hours / sizes[unit]:.2g} {unit}"
 
 
-def card_section(results: Path, scans: pandas.DataFrame) -> str:
+def card_section(results: Path, scans: pd.DataFrame) -> str:
     """Markdown for the model card: what each run rests on, its scores, recalls, and accuracy in subgroups.
 
     ``scans`` is the committed group table: a tumour is small, middle or large among all boxes of its class there.
     """
     metrics = main_rows(results)
-    thirds = (scans["box_w"] * scans["box_h"]).groupby(scans["label"]).quantile([1 / 3, 2 / 3]).unstack().dropna()
+    thirds = (
+        (scans["box_w"] * scans["box_h"])
+        .groupby(scans["label"])
+        .quantile([1 / 3, 2 / 3])
+        .unstack()
+        .dropna()
+    )
     rows = [card_rows(row, results, thirds) for _, row in metrics.iterrows()]
     scores, recalls, subgroups, missed = (markdown(table) for table in zip(*rows))
-    cuts = "; ".join(f"{spoken(label)} {low:,.0f} and {high:,.0f}" for label, (low, high) in thirds.iterrows())
+    cuts = "; ".join(
+        f"{spoken(label)} {low:,.0f} and {high:,.0f}"
+        for label, (low, high) in thirds.iterrows()
+    )
     return "\n".join(
         ["**What each run rests on**", ""]
         + run_sentences(results)
@@ -566,47 +750,89 @@ def card_section(results: Path, scans: pandas.DataFrame) -> str:
     )
 
 
-def card_rows(row: pandas.Series, results: Path, thirds: pandas.DataFrame) -> list[dict[str, str]]:
+def card_rows(
+    row: pd.Series, results: Path, thirds: pd.DataFrame
+) -> list[dict[str, str]]:
     """One row of metrics.csv as one row of each of the card's tables: scores, recalls, subgroups, missed tumours."""
     folder = f"{row['model']}-{row['recipe']}-{row['protocol']}-{row['image_size']}px-seed{row['seed']}"
-    table = pandas.read_csv(results / folder / "predictions.csv").query(f"subset == '{row['subset']}'")
+    table = pd.read_csv(results / folder / "predictions.csv").query(
+        f"subset == '{row['subset']}'"
+    )
     settings = f"`{row['recipe']}`, `{row['protocol']}`, {row['image_size']} px, seed {row['seed']}"
-    run = {"run": f"{NAMES[row['model']]}, [{settings}](../results/{folder})", "evaluated on": NAMES[row["subset"]]}
-    recalls = [name for name in row.index if name.startswith("recall_") and f"{name}_low" in row.index]
+    run = {
+        "run": f"{NAMES[row['model']]}, [{settings}](../results/{folder})",
+        "evaluated on": NAMES[row["subset"]],
+    }
+    recalls = [
+        name
+        for name in row.index
+        if name.startswith("recall_") and f"{name}_low" in row.index
+    ]
     parts = {name: table[part] for name, part in subgroups_of(table, thirds).items()}
     return [
         run | score_cells(row),
-        run | {spoken(name): with_interval(row, name) for name in recalls} | {"most frequent mistake": mistake(table)},
+        run
+        | {spoken(name): with_interval(row, name) for name in recalls}
+        | {"most frequent mistake": mistake(table)},
         run | {name: share(part, part["label"]) for name, part in parts.items()},
-        run | {name: share(part, "no_tumor") for name, part in parts.items() if "patient" in name},
+        run
+        | {
+            name: share(part, "no_tumor")
+            for name, part in parts.items()
+            if "patient" in name
+        },
     ]
 
 
 def score_cells(row) -> dict[str, str]:
-    plain = {"balanced_accuracy": percent, "auroc": "{:.3f}".format, "ece": "{:.3f}".format, "brier": "{:.3f}".format}
-    names = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC", "ece": "ECE", "brier": "Brier"}
+    plain = {
+        "balanced_accuracy": percent,
+        "auroc": "{:.3f}".format,
+        "ece": "{:.3f}".format,
+        "brier": "{:.3f}".format,
+    }
+    names = {
+        "balanced_accuracy": "balanced accuracy",
+        "auroc": "AUROC",
+        "ece": "ECE",
+        "brier": "Brier",
+    }
     cells = {"scans (groups)": f"{row['n']} ({row['groups']})"}
-    cells |= {"accuracy": with_interval(row, "accuracy"), "macro-F1": with_interval(row, "macro_f1")}
-    return cells | {names[name]: "–" if pandas.isna(row[name]) else how(row[name]) for name, how in plain.items()}
+    cells |= {
+        "accuracy": with_interval(row, "accuracy"),
+        "macro-F1": with_interval(row, "macro_f1"),
+    }
+    return cells | {
+        names[name]: "–" if pd.isna(row[name]) else how(row[name])
+        for name, how in plain.items()
+    }
 
 
 def spoken(label: str) -> str:
     return label.removeprefix("recall_").replace("_tumor", " tumour")
 
 
-def mistake(table: pandas.DataFrame) -> str:
+def mistake(table: pd.DataFrame) -> str:
     """The class that is most often taken for one other class, the latter, and how often."""
     wrong = table[table["label"] != table["predicted"]]
     if wrong.empty:
         return "none"
-    (label, predicted), times = next(wrong.groupby(["label", "predicted"]).size().nlargest(1).items())
+    (label, predicted), times = next(
+        wrong.groupby(["label", "predicted"]).size().nlargest(1).items()
+    )
     return f"{spoken(label)} taken for {spoken(predicted)}: {times} of {(table['label'] == label).sum()}"
 
 
-def subgroups_of(table: pandas.DataFrame, thirds: pandas.DataFrame) -> dict[str, pandas.Series]:
+def subgroups_of(table: pd.DataFrame, thirds: pd.DataFrame) -> dict[str, pd.Series]:
     """Which rows of a prediction table are in each subgroup of the tumours; ``thirds``: areas in px², by class."""
-    tumour, known = table["label"] != "no_tumor", table["group"].str.startswith("patient-")
-    area, cuts = table["box_w"] * table["box_h"], thirds.reindex(table["label"]).set_index(table.index)
+    tumour, known = (
+        table["label"] != "no_tumor",
+        table["group"].str.startswith("patient-"),
+    )
+    area, cuts = (
+        table["box_w"] * table["box_h"],
+        thirds.reindex(table["label"]).set_index(table.index),
+    )
     low, high = (cuts[column] for column in cuts)
     return {
         "patient known": tumour & known,
@@ -617,7 +843,7 @@ def subgroups_of(table: pandas.DataFrame, thirds: pandas.DataFrame) -> dict[str,
     }
 
 
-def share(rows: pandas.DataFrame, answer: pandas.Series | str) -> str:
+def share(rows: pd.DataFrame, answer: pd.Series | str) -> str:
     """How many of the scans got this answer, with an interval from the bootstrap of metrics.py, and of how many."""
     if rows.empty:
         return "–, n = 0"
@@ -625,7 +851,9 @@ def share(rows: pandas.DataFrame, answer: pandas.Series | str) -> str:
     if rows["group"].nunique() < FEWEST_GROUPS:
         return f"{percent(hits.mean())}, n = {len(rows)}"
     _, low, high = mean_interval(hits, rows["group"])
-    return f"{percent(hits.mean())} ({100 * low:.1f} to {100 * high:.1f}), n = {len(rows)}"
+    return (
+        f"{percent(hits.mean())} ({100 * low:.1f} to {100 * high:.1f}), n = {len(rows)}"
+    )
 
 
 def markdown(rows: list[dict[str, str]]) -> list[str]:
@@ -648,7 +876,9 @@ def sections(root: Path) -> dict[Path, str]:
         root / "README.md": results_section(results, data),
         root / "docs" / "speed.md": speed_section(results),
         root / "docs" / "scaling.md": scaling_section(results),
-        root / "docs" / "model_card.md": card_section(results, pandas.read_csv(data / "image_groups.csv")),
+        root / "docs" / "model_card.md": card_section(
+            results, pd.read_csv(data / "image_groups.csv")
+        ),
     }
 
 

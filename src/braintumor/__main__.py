@@ -5,7 +5,14 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-CHANGES = {"protocol": str, "recipe": str, "weights": str, "image_size": int, "batch_size": int, "epochs": int}
+CHANGES = {
+    "protocol": str,
+    "recipe": str,
+    "weights": str,
+    "image_size": int,
+    "batch_size": int,
+    "epochs": int,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,33 +21,89 @@ def main(arguments: list[str] | None = None) -> int:
     command = {"train": train, "classify": classify, "export": export}[options.command]
     try:
         return command(options)
-    except (OSError, ValueError, ImportError, RuntimeError, MemoryError, FloatingPointError) as error:
+    except (
+        OSError,
+        ValueError,
+        ImportError,
+        RuntimeError,
+        MemoryError,
+        FloatingPointError,
+    ) as error:
         sys.exit(f"{error}")
 
 
 def commands() -> argparse.ArgumentParser:
     """What can be asked for."""
-    parser = argparse.ArgumentParser(prog="python -m braintumor", description="Research only, not for diagnosis.")
+    parser = argparse.ArgumentParser(
+        prog="python -m braintumor", description="Research only, not for diagnosis."
+    )
     several = parser.add_subparsers(required=True, dest="command")
-    fit = several.add_parser("train", help="train and judge a model, as the notebooks do; goes on where it stopped")
+    fit = several.add_parser(
+        "train",
+        help="train and judge a model, as the notebooks do; goes on where it stopped",
+    )
     fit.add_argument("--model", required=True, help="vgg16 or resnet50")
-    fit.add_argument("--preset", default="sample", help="sample (the default), cpu, cpu-scratch or full")
+    fit.add_argument(
+        "--preset",
+        default="sample",
+        help="sample (the default), cpu, cpu-scratch or full",
+    )
     fit.add_argument("--seed", type=int, default=0)
     for name, kind in CHANGES.items():
-        fit.add_argument(f"--{name.replace('_', '-')}", type=kind, help="in place of the preset's")
-    fit.add_argument("--cluster", action="store_true", help="share batches with all processes of this launch (JAX)")
-    fit.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 is, if the launcher does not tell")
-    fit.add_argument("--processes", type=int, help="how many processes there are, if the launcher does not tell")
-    fit.add_argument("--process", type=int, help="which of them this is, from 0, if the launcher does not tell")
-    say = several.add_parser("classify", help="what a classifier says of images and folders of them")
-    say.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="JPEG, PNG, TIFF, ..., DICOM, or a folder")
+        fit.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, help="in place of the preset's"
+        )
+    fit.add_argument(
+        "--cluster",
+        action="store_true",
+        help="share batches with all processes of this launch (JAX)",
+    )
+    fit.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where process 0 is, if the launcher does not tell",
+    )
+    fit.add_argument(
+        "--processes",
+        type=int,
+        help="how many processes there are, if the launcher does not tell",
+    )
+    fit.add_argument(
+        "--process",
+        type=int,
+        help="which of them this is, from 0, if the launcher does not tell",
+    )
+    say = several.add_parser(
+        "classify", help="what a classifier says of images and folders of them"
+    )
+    say.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="JPEG, PNG, TIFF, ..., DICOM, or a folder",
+    )
     say.add_argument("--json", action="store_true", help="one JSON object a line")
-    say.add_argument("--into", type=Path, help="write a CSV file; given again, it goes on after the last file in it")
+    say.add_argument(
+        "--into",
+        type=Path,
+        help="write a CSV file; given again, it goes on after the last file in it",
+    )
     give = several.add_parser("export", help="write a classifier in another format")
     give.add_argument("--to", required=True, choices=["onnx", "openvino"])
-    give.add_argument("--into", required=True, type=Path, help="the file to write: ....onnx, or ....xml for OpenVINO")
-    say.add_argument("--model", help="a classifier: ....onnx or ....keras, or its URL (default: that of models/)")
-    give.add_argument("--model", required=True, help="a classifier: braintumor-....keras, or its URL")
+    give.add_argument(
+        "--into",
+        required=True,
+        type=Path,
+        help="the file to write: ....onnx, or ....xml for OpenVINO",
+    )
+    say.add_argument(
+        "--model",
+        help="a classifier: ....onnx or ....keras, or its URL (default: that of models/)",
+    )
+    give.add_argument(
+        "--model", required=True, help="a classifier: braintumor-....keras, or its URL"
+    )
     for command in (say, give):
         command.add_argument("--sha256", help="its checksum, which is compared")
     return parser
@@ -57,7 +120,10 @@ def settings_of(options: argparse.Namespace):
 
 def train(options: argparse.Namespace) -> int:
     """Train and judge as the options say, print the scores and give them their rows in metrics.csv."""
-    from . import cluster, evaluation  # not above: Keras takes seconds, and --help should not
+    from . import (
+        cluster,
+        evaluation,
+    )  # not above: Keras takes seconds, and --help should not
 
     settings = settings_of(options)
     where = options.coordinator, options.processes, options.process
@@ -67,7 +133,15 @@ def train(options: argparse.Namespace) -> int:
     if not share.first:
         return 0
     scores = evaluation.metrics_table([run])
-    columns = ["model", "subset", "n", "accuracy", "accuracy_low", "accuracy_high", "macro_f1"]
+    columns = [
+        "model",
+        "subset",
+        "n",
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "macro_f1",
+    ]
     print(scores[columns].to_string(index=False))
     evaluation.write_all_metrics(settings.results_dir)
     return 0
@@ -124,7 +198,9 @@ def write_answers(files: list, classifier, into: Path) -> int:
         header = not into.exists()
         table.to_csv(into, mode="a", header=header, index=False, float_format="%.6g")
         count += table["file"].nunique()
-        print(f"{count:,} of {len(files):,} files", end="\r", file=sys.stderr, flush=True)
+        print(
+            f"{count:,} of {len(files):,} files", end="\r", file=sys.stderr, flush=True
+        )
         if (table["problem"] != "").any():
             status = 1
     return status
@@ -135,7 +211,9 @@ def export(options: argparse.Namespace) -> int:
     from .app import engines, release
 
     if options.model.endswith(".onnx"):
-        raise ValueError("An ONNX file is no classifier to export from: name a braintumor-....keras.")
+        raise ValueError(
+            "An ONNX file is no classifier to export from: name a braintumor-....keras."
+        )
     classifier = engines.load_classifier(options.model, options.sha256)
     release.export(classifier.network, options.to, options.into)
     return 0

@@ -9,9 +9,12 @@ from importlib import import_module
 from typing import NamedTuple
 
 import keras
-import numpy
+import numpy as np
 
-LOST, JUDGING = 20, 7200  # seconds: without a sign of life a process is lost; so long the others wait for the first
+LOST, JUDGING = (
+    20,
+    7200,
+)  # seconds: without a sign of life a process is lost; so long the others wait for the first
 ENDED = (
     "This process of the training ended early, by itself (see above) or because another one did. "
     "Once the cause is mended, start all again: they go on after the last epoch."
@@ -30,16 +33,22 @@ class Share(NamedTuple):
         """Whether this is the process that writes."""
         return self.process == 0
 
-    def of(self, rows: numpy.ndarray) -> numpy.ndarray:
+    def of(self, rows: np.ndarray) -> np.ndarray:
         """This process's rows of a batch, in order; devices get equally many, so the last ``devices`` - 1 may go."""
-        return numpy.split(rows[: len(rows) - len(rows) % self.devices], self.processes)[self.process]
+        return np.split(rows[: len(rows) - len(rows) % self.devices], self.processes)[
+            self.process
+        ]
 
 
 ALONE = Share()
 
 
 @contextmanager
-def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None):
+def join(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+):
     """For a ``with``: meet the other processes, before anything is computed, and let Keras share batches; the Share.
 
     None: JAX finds out, from what SLURM, Open MPI or Kubernetes tell each process. ``coordinator``: host:port of the
@@ -47,9 +56,13 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     JAX backend, or where there is no such cluster. An exception inside ends this process, and with it all others.
     """
     if keras.backend.backend() != "jax":
-        raise ValueError("Several processes need Keras on JAX: pip install jax, and set KERAS_BACKEND=jax.")
+        raise ValueError(
+            "Several processes need Keras on JAX: pip install jax, and set KERAS_BACKEND=jax."
+        )
     jax = import_module("jax")
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, and tell nobody
+    jax.config.update(
+        "jax_enable_preemption_service", False
+    )  # it would take SIGTERM, and tell nobody
     try:
         if processes != 1:
             how = dict(heartbeat_timeout_seconds=LOST, shutdown_timeout_seconds=JUDGING)
@@ -60,7 +73,9 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         raise ValueError(f"The processes cannot meet ({error}): {how}.") from error
     share = Share(jax.process_index(), jax.process_count(), jax.device_count())
     # JAX ends a process that has lost another too abruptly for words of its own: the shell reads until that happens
-    watcher = subprocess.Popen(["sh", "-c", f"read -r end || echo '{ENDED}' >&2"], stdin=subprocess.PIPE)
+    watcher = subprocess.Popen(
+        ["sh", "-c", f"read -r end || echo '{ENDED}' >&2"], stdin=subprocess.PIPE
+    )
     try:  # Keras would cut each batch itself, but every process would have made all of it
         with keras.distribution.DataParallel(auto_shard_dataset=False).scope():
             yield share
@@ -77,9 +92,12 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 def agree(share: Share, what: str) -> None:
     """Raise an AssertionError in every process unless all have got the same ``what``."""
     if share.processes > 1:
-        digest = numpy.frombuffer(hashlib.sha256(what.encode()).digest(), "uint8")
+        digest = np.frombuffer(hashlib.sha256(what.encode()).digest(), "uint8")
         same = import_module("jax.experimental.multihost_utils").assert_equal
-        same(digest, f"not all processes see the same scans, settings, build/ and results/; here: {what}")
+        same(
+            digest,
+            f"not all processes see the same scans, settings, build/ and results/; here: {what}",
+        )
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Why the original's ResNet50 collapsed: batch-norm statistics followed through a training, and estimated anew."""
 
 import keras
-import numpy
-import pandas
+import numpy as np
+import pandas as pd
 
 from .models import batch_norms
 
@@ -21,24 +21,47 @@ def renew_statistics(model: keras.Model, batches, layers) -> None:
 def judge(model: keras.Model, inputs, labels, batches) -> dict:
     """Accuracy as is, with the first and with all statistics renewed; share of one answer; stored/present variance."""
     weights, (first, *others) = model.get_weights(), batch_norms(model)
-    present = keras.ops.var(keras.Model(model.input, first.input)(batches[0]), axis=(0, 1, 2))
-    row = {"variance_ratio": numpy.median(keras.ops.convert_to_numpy(first.moving_variance / present))}
-    for name, layers in {"validation": [], "first_renewed": [first], "all_renewed": others}.items():
+    present = keras.ops.var(
+        keras.Model(model.input, first.input)(batches[0]), axis=(0, 1, 2)
+    )
+    row = {
+        "variance_ratio": np.median(
+            keras.ops.convert_to_numpy(first.moving_variance / present)
+        )
+    }
+    for name, layers in {
+        "validation": [],
+        "first_renewed": [first],
+        "all_renewed": others,
+    }.items():
         renew_statistics(model, batches if layers else [], layers)
         answers = model.predict(inputs, batch_size=64, verbose=0).argmax(axis=1)
         row[name] = (answers == labels).mean()
-        row.setdefault("one_answer", numpy.bincount(answers).max() / len(answers))
+        row.setdefault("one_answer", np.bincount(answers).max() / len(answers))
     model.set_weights(weights)
     return row
 
 
-def follow(model: keras.Model, train, validation, batches, *, steps: int, every: int, batch_size: int, seed: int):
+def follow(
+    model: keras.Model,
+    train,
+    validation,
+    batches,
+    *,
+    steps: int,
+    every: int,
+    batch_size: int,
+    seed: int,
+):
     """Train on random batches of ``train`` (inputs, one-hot); a table with a row every so many steps, see ``judge``."""
-    generator, right, rows = numpy.random.default_rng(seed), [numpy.nan], []
+    generator, right, rows = np.random.default_rng(seed), [np.nan], []
     for step in range(steps + 1):
         if step % every == 0:
-            rows.append({"step": step, "training": numpy.mean(right[-every:])} | judge(model, *validation, batches))
+            rows.append(
+                {"step": step, "training": np.mean(right[-every:])}
+                | judge(model, *validation, batches)
+            )
         chosen = generator.integers(len(train[0]), size=batch_size)
         right.append(model.train_on_batch(train[0][chosen], train[1][chosen])[1])
         model.reset_metrics()
-    return pandas.DataFrame(rows)
+    return pd.DataFrame(rows)

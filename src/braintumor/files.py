@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what answers quickly reads files, but needs no tables
-    import pandas
+    import pandas as pd
 
 
 def checksum(file: Path) -> str:
@@ -24,7 +24,9 @@ def read_file(file: Path, read, sha256: str | None = None):
             raise ValueError("not as it was written")
         return read(file)
     except Exception as error:
-        raise ValueError(f"'{file.parent.name}/{file.name}' is damaged: restore it or remove that run.") from error
+        raise ValueError(
+            f"'{file.parent.name}/{file.name}' is damaged: restore it or remove that run."
+        ) from error
 
 
 def read_model(file: Path, read):
@@ -64,19 +66,29 @@ def replace_file(file: Path, write) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_table(table: "pandas.DataFrame", file: Path) -> None:
+def write_table(table: "pd.DataFrame", file: Path) -> None:
     """Write a CSV file whole or not at all, with six significant digits and LF line ends."""
-    replace_file(file, lambda temporary: table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n"))
+    replace_file(
+        file,
+        lambda temporary: table.to_csv(
+            temporary, index=False, float_format="%.6g", lineterminator="\n"
+        ),
+    )
 
 
 def claim(folder: Path):
     """Lock a run's folder for a ``with``, at most until this process ends; RuntimeError names who has it already."""
-    from filelock import FileLock, Timeout  # brings asyncio, which only a training should wait for
+    from filelock import (
+        FileLock,
+        Timeout,
+    )  # brings asyncio, which only a training should wait for
 
     owner = Path(f"{folder}.owner")
     try:
         held = FileLock(f"{folder}.lock").acquire(timeout=0)
     except Timeout:
-        raise RuntimeError(f"{owner.read_text()} trains '{folder.name}': wait for it, or stop it first.") from None
+        raise RuntimeError(
+            f"{owner.read_text()} trains '{folder.name}': wait for it, or stop it first."
+        ) from None
     owner.write_text(f"Process {os.getpid()} (since {time.ctime()})")
     return held

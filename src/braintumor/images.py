@@ -96,7 +96,9 @@ def head_square(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     return np.uint8(np.clip(spread, 0, 255)), (x, y)
 
 
-def to_square(image: np.ndarray, size: int, frame: str) -> tuple[np.ndarray, tuple[int, int], list[float]]:
+def to_square(
+    image: np.ndarray, size: int, frame: str
+) -> tuple[np.ndarray, tuple[int, int], list[float]]:
     """Make the square that a network of this size sees.
 
     Args:

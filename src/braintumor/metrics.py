@@ -1,7 +1,7 @@
 """How good, how sure: scores, intervals, paired tests and calibration, all computed from stored predictions."""
 
-import numpy
-import pandas
+import numpy as np
+import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from sklearn.metrics import log_loss
@@ -9,13 +9,33 @@ from sklearn.metrics import log_loss
 from .splits import KNOWN_PATIENTS
 
 NO_TUMOR = "no_tumor"  # what a missed tumor is called, and what a false alarm is
-MISSED = ["tumors", "missed_tumors", "missed_tumor_rate", "missed_tumor_rate_low", "missed_tumor_rate_high"]
-FALSE_ALARMS = ["healthy", "false_alarms", "false_alarm_rate", "false_alarm_rate_low", "false_alarm_rate_high"]
-DETECTION = MISSED + FALSE_ALARMS  # columns of metrics.csv; ``healthy`` counts scans without a tumor
-SETTING = ["model", "recipe", "protocol", "weights", "image_size"]  # the same in runs that differ by their seed alone
+MISSED = [
+    "tumors",
+    "missed_tumors",
+    "missed_tumor_rate",
+    "missed_tumor_rate_low",
+    "missed_tumor_rate_high",
+]
+FALSE_ALARMS = [
+    "healthy",
+    "false_alarms",
+    "false_alarm_rate",
+    "false_alarm_rate_low",
+    "false_alarm_rate_high",
+]
+DETECTION = (
+    MISSED + FALSE_ALARMS
+)  # columns of metrics.csv; ``healthy`` counts scans without a tumor
+SETTING = [
+    "model",
+    "recipe",
+    "protocol",
+    "weights",
+    "image_size",
+]  # the same in runs that differ by their seed alone
 
 
-def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict:
+def metrics_row(facts: dict, predictions: pd.DataFrame, subset: str) -> dict:
     """One row of metrics.csv.
 
     Args:
@@ -32,20 +52,27 @@ def metrics_row(facts: dict, predictions: pandas.DataFrame, subset: str) -> dict
     """
     rows, labels = predictions[predictions["subset"] == subset], _labels(predictions)
     if rows.empty:
-        raise ValueError(f"No scan of the subset '{subset}' was predicted by {facts['model']}.")
+        raise ValueError(
+            f"No scan of the subset '{subset}' was predicted by {facts['model']}."
+        )
     scores = with_intervals(rows)
-    of_probabilities = weighted_probability_scores(rows, counts=numpy.ones((1, len(rows)))).iloc[0]
-    groups = pandas.Series(rows["group"].unique())
+    of_probabilities = weighted_probability_scores(
+        rows, counts=np.ones((1, len(rows)))
+    ).iloc[0]
+    groups = pd.Series(rows["group"].unique())
     row = {key: facts[key] for key in [*SETTING, "seed"]}
     row |= {"subset": subset, "n": len(rows), "groups": len(groups)}
     row |= {"known_patients": int(groups.str.startswith(KNOWN_PATIENTS).sum())}
     row |= with_bounds(scores, ["accuracy", "macro_f1"])
     row |= detection(rows)
-    row |= {"balanced_accuracy": scores.at["balanced_accuracy", "value"], **of_probabilities}
+    row |= {
+        "balanced_accuracy": scores.at["balanced_accuracy", "value"],
+        **of_probabilities,
+    }
     return row | with_bounds(scores, [f"recall_{label}" for label in labels])
 
 
-def detection(predictions: pandas.DataFrame) -> dict:
+def detection(predictions: pd.DataFrame) -> dict:
     """How many tumors were missed, and how many scans without a tumor gave a false alarm.
 
     A missed tumor is called ``no_tumor``. A tumor that is taken for another kind of tumor is found.
@@ -59,16 +86,19 @@ def detection(predictions: pandas.DataFrame) -> dict:
     """
     labels = _labels(predictions)
     if NO_TUMOR not in labels:
-        return dict.fromkeys(DETECTION, numpy.nan)
+        return dict.fromkeys(DETECTION, np.nan)
     confusions = _confusions(predictions, "group")
-    scores = pandas.DataFrame(detection_scores(confusions, labels.index(NO_TUMOR)))
-    counts = {name: int(scores.at[0, name]) for name in ("tumors", "missed_tumors", "healthy", "false_alarms")}
+    scores = pd.DataFrame(detection_scores(confusions, labels.index(NO_TUMOR)))
+    counts = {
+        name: int(scores.at[0, name])
+        for name in ("tumors", "missed_tumors", "healthy", "false_alarms")
+    }
     rates = with_bounds(_summary(scores), ["missed_tumor_rate", "false_alarm_rate"])
     values = counts | rates
     return {name: values[name] for name in DETECTION}
 
 
-def detection_scores(confusion: numpy.ndarray, no_tumor: int) -> dict[str, numpy.ndarray]:
+def detection_scores(confusion: np.ndarray, no_tumor: int) -> dict[str, np.ndarray]:
     """Counts and rates of missed tumors and false alarms.
 
     Args:
@@ -84,20 +114,29 @@ def detection_scores(confusion: numpy.ndarray, no_tumor: int) -> dict[str, numpy
     tumors = true.sum(axis=-1) - healthy
     missed_tumors = predicted[..., no_tumor] - correct
     false_alarms = healthy - correct
-    scores = {"tumors": tumors, "missed_tumors": missed_tumors, "healthy": healthy, "false_alarms": false_alarms}
-    with numpy.errstate(invalid="ignore"):
+    scores = {
+        "tumors": tumors,
+        "missed_tumors": missed_tumors,
+        "healthy": healthy,
+        "false_alarms": false_alarms,
+    }
+    with np.errstate(invalid="ignore"):
         scores["missed_tumor_rate"] = missed_tumors / tumors
         scores["false_alarm_rate"] = false_alarms / healthy
     return scores
 
 
-def with_bounds(scores: pandas.DataFrame, names: list[str]) -> dict:
+def with_bounds(scores: pd.DataFrame, names: list[str]) -> dict:
     """Some rows of ``with_intervals`` as one flat row: ``accuracy``, ``accuracy_low``, ``accuracy_high``, ..."""
     suffixes = {"value": "", "low": "_low", "high": "_high"}
-    return {f"{name}{suffix}": scores.at[name, key] for name in names for key, suffix in suffixes.items()}
+    return {
+        f"{name}{suffix}": scores.at[name, key]
+        for name in names
+        for key, suffix in suffixes.items()
+    }
 
 
-def probability_scores(predictions: pandas.DataFrame) -> pandas.DataFrame:
+def probability_scores(predictions: pd.DataFrame) -> pd.DataFrame:
     """What the probabilities are worth, with intervals as ``with_intervals`` gives them.
 
     Args:
@@ -109,12 +148,14 @@ def probability_scores(predictions: pandas.DataFrame) -> pandas.DataFrame:
     """
     scan_groups, groups = predictions["group"].factorize(sort=True)
     # how often each scan counts: once, and in a replicate as often as its group was drawn
-    draws = bootstrap(numpy.eye(len(groups)))[:, scan_groups]
-    counts = numpy.vstack([numpy.ones(len(predictions)), draws])
+    draws = bootstrap(np.eye(len(groups)))[:, scan_groups]
+    counts = np.vstack([np.ones(len(predictions)), draws])
     return _summary(weighted_probability_scores(predictions, counts))
 
 
-def weighted_probability_scores(predictions: pandas.DataFrame, counts: numpy.ndarray) -> pandas.DataFrame:
+def weighted_probability_scores(
+    predictions: pd.DataFrame, counts: np.ndarray
+) -> pd.DataFrame:
     """Scores of the probabilities, where scans count as often as is asked.
 
     Args:
@@ -128,40 +169,56 @@ def weighted_probability_scores(predictions: pandas.DataFrame, counts: numpy.nda
     """
     labels = _labels(predictions)
     probabilities = predictions.filter(regex="^p_").to_numpy()
-    truth = numpy.eye(len(labels))[predictions["label"].map(labels.index)]
+    truth = np.eye(len(labels))[predictions["label"].map(labels.index)]
     areas = []
     for stated, true in zip(probabilities.T, truth.T == 1):
         others = stated[~true]
         above = (stated[true, None] > others) + (stated[true, None] == others) / 2
         pairs = counts[:, true].sum(axis=1) * counts[:, ~true].sum(axis=1)
-        with numpy.errstate(invalid="ignore"):
-            areas.append((counts[:, true] @ above * counts[:, ~true]).sum(axis=1) / pairs)
+        with np.errstate(invalid="ignore"):
+            areas.append(
+                (counts[:, true] @ above * counts[:, ~true]).sum(axis=1) / pairs
+            )
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == truth.argmax(axis=1)
-    bins = numpy.minimum(confidence * 15, 14).astype(int)
-    gaps = numpy.eye(15)[bins] * (correct - confidence)[:, None]
+    bins = np.minimum(confidence * 15, 14).astype(int)
+    gaps = np.eye(15)[bins] * (correct - confidence)[:, None]
     squared_errors = ((probabilities - truth) ** 2).sum(axis=1)
     scans = counts.sum(axis=1)
-    scores = {"auroc": numpy.mean(areas, axis=0)}
+    scores = {"auroc": np.mean(areas, axis=0)}
     scores["ece"] = abs(counts @ gaps).sum(axis=1) / scans
     scores["brier"] = (counts @ squared_errors) / scans
-    return pandas.DataFrame(scores)
+    return pd.DataFrame(scores)
 
 
-def scores_of(confusion: numpy.ndarray, labels: list[str]) -> dict:
+def scores_of(confusion: np.ndarray, labels: list[str]) -> dict:
     """Accuracy, macro-F1, balanced accuracy; recall, specificity by class (NaN: undefined); (..., true, predicted)."""
     hits = confusion.diagonal(axis1=-2, axis2=-1)
-    true, predicted, scans = confusion.sum(axis=-1), confusion.sum(axis=-2), confusion.sum(axis=(-2, -1))
+    true, predicted, scans = (
+        confusion.sum(axis=-1),
+        confusion.sum(axis=-2),
+        confusion.sum(axis=(-2, -1)),
+    )
     others = scans[..., None] - true
-    with numpy.errstate(invalid="ignore"):
-        rates = {"recall": hits / true, "specificity": (others - predicted + hits) / others}
-        f1 = numpy.where(true > 0, 2 * hits / (true + predicted), numpy.nan)
-    scores = {"accuracy": hits.sum(axis=-1) / scans, "macro_f1": numpy.nanmean(f1, axis=-1)}
-    scores["balanced_accuracy"] = numpy.nanmean(rates["recall"], axis=-1)
-    return scores | {f"{name}_{label}": rates[name][..., i] for name in rates for i, label in enumerate(labels)}
+    with np.errstate(invalid="ignore"):
+        rates = {
+            "recall": hits / true,
+            "specificity": (others - predicted + hits) / others,
+        }
+        f1 = np.where(true > 0, 2 * hits / (true + predicted), np.nan)
+    scores = {
+        "accuracy": hits.sum(axis=-1) / scans,
+        "macro_f1": np.nanmean(f1, axis=-1),
+    }
+    scores["balanced_accuracy"] = np.nanmean(rates["recall"], axis=-1)
+    return scores | {
+        f"{name}_{label}": rates[name][..., i]
+        for name in rates
+        for i, label in enumerate(labels)
+    }
 
 
-def with_intervals(predictions: pandas.DataFrame, unit: str = "group") -> pandas.DataFrame:
+def with_intervals(predictions: pd.DataFrame, unit: str = "group") -> pd.DataFrame:
     """Every score of ``scores_of`` (rows), its ``value``, and the 95 % interval from ``low`` to ``high``.
 
     The bootstrap draws whole units (Efron and Tibshirani 1993); ``path`` takes the slices of a patient for independent.
@@ -169,34 +226,49 @@ def with_intervals(predictions: pandas.DataFrame, unit: str = "group") -> pandas
     return _summary(_replicates(predictions, unit))
 
 
-def compare(first: pandas.DataFrame, second: pandas.DataFrame) -> dict:
+def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     """Two models' predictions of the same scans: differences of accuracy and macro-F1 (first minus second), who errs.
 
     Intervals (95 %) come from a bootstrap over groups, in which both models meet the same patients. ``only_first`` and
     ``only_second`` count the scans that only this model gets right; ``p_value`` is the exact, two-sided McNemar test
     on them (McNemar 1947), which takes scans for independent. Raises ValueError if the scans differ.
     """
-    first, second = (table.sort_values("path", ignore_index=True) for table in (first, second))
+    first, second = (
+        table.sort_values("path", ignore_index=True) for table in (first, second)
+    )
     if not first["path"].equals(second["path"]):
         raise ValueError("Only predictions of the same scans can be compared in pairs.")
     differences = _summary(_replicates(first, "group") - _replicates(second, "group"))
     right, also = (table["label"] == table["predicted"] for table in (first, second))
-    alone = {"only_first": int((right & ~also).sum()), "only_second": int((also & ~right).sum())}
-    p_value = binomtest(alone["only_first"], sum(alone.values())).pvalue if any(alone.values()) else 1.0
-    return with_bounds(differences, ["accuracy", "macro_f1"]) | alone | {"p_value": p_value}
+    alone = {
+        "only_first": int((right & ~also).sum()),
+        "only_second": int((also & ~right).sum()),
+    }
+    p_value = (
+        binomtest(alone["only_first"], sum(alone.values())).pvalue
+        if any(alone.values())
+        else 1.0
+    )
+    return (
+        with_bounds(differences, ["accuracy", "macro_f1"])
+        | alone
+        | {"p_value": p_value}
+    )
 
 
-def fit_temperature(predictions: pandas.DataFrame) -> float:
+def fit_temperature(predictions: pd.DataFrame) -> float:
     """The temperature that makes these probabilities most likely (Guo et al., arXiv:1706.04599); above 1: too sure."""
 
     def loss(logarithm):
-        scaled = with_temperature(predictions, numpy.exp(logarithm))
-        return log_loss(scaled["label"], scaled.filter(regex="^p_"), labels=_labels(scaled))
+        scaled = with_temperature(predictions, np.exp(logarithm))
+        return log_loss(
+            scaled["label"], scaled.filter(regex="^p_"), labels=_labels(scaled)
+        )
 
-    return float(numpy.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
 
 
-def with_temperature(predictions: pandas.DataFrame, temperature: float) -> pandas.DataFrame:
+def with_temperature(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
     """The table with softer (temperature above 1) or sharper probabilities; the predicted class stays."""
     powers = predictions.filter(regex="^p_").clip(lower=1e-7) ** (1 / temperature)
     return predictions.assign(**powers.div(powers.sum(axis=1), axis=0))
@@ -208,7 +280,7 @@ def _labels(predictions):
 
 def _replicates(predictions, unit):
     """The scores of the predictions, and in the rows below of its replicates: the same draws for the same units."""
-    return pandas.DataFrame(scores_of(_confusions(predictions, unit), _labels(predictions)))
+    return pd.DataFrame(scores_of(_confusions(predictions, unit), _labels(predictions)))
 
 
 def _confusions(predictions, unit):
@@ -217,26 +289,36 @@ def _confusions(predictions, unit):
     The same units are drawn for the same predictions, whatever the order of their rows.
     """
     labels = _labels(predictions)
-    cells = predictions["label"].map(labels.index) * len(labels) + predictions["predicted"].map(labels.index)
-    counts = pandas.crosstab(predictions[unit], cells).reindex(columns=range(len(labels) ** 2), fill_value=0)
+    cells = predictions["label"].map(labels.index) * len(labels) + predictions[
+        "predicted"
+    ].map(labels.index)
+    counts = pd.crosstab(predictions[unit], cells).reindex(
+        columns=range(len(labels) ** 2), fill_value=0
+    )
     counts = counts.to_numpy().reshape(-1, len(labels), len(labels))
-    return numpy.concatenate([counts.sum(axis=0)[None], bootstrap(counts)])
+    return np.concatenate([counts.sum(axis=0)[None], bootstrap(counts)])
 
 
 def _summary(scores):
     """The scores in the first row, and the 2.5 and 97.5 percentiles of those below that are defined; NaN if none is."""
-    rows = numpy.vstack([scores[:1], scores[1:].quantile([0.025, 0.975])])
-    return pandas.DataFrame(rows.T, scores.columns, ["value", "low", "high"])
+    rows = np.vstack([scores[:1], scores[1:].quantile([0.025, 0.975])])
+    return pd.DataFrame(rows.T, scores.columns, ["value", "low", "high"])
 
 
 def bootstrap(counts):
     """Sums of the counts of as many units, drawn with replacement: shape (replicates, ...)."""
     units = len(counts)
-    draws = numpy.random.default_rng(0).multinomial(units, numpy.full(units, 1 / units), size=2000)
-    return numpy.tensordot(draws, counts, axes=1)
+    draws = np.random.default_rng(0).multinomial(
+        units, np.full(units, 1 / units), size=2000
+    )
+    return np.tensordot(draws, counts, axes=1)
 
 
-def mean_interval(values: pandas.Series, groups: pandas.Series) -> tuple[float, float, float]:
+def mean_interval(values: pd.Series, groups: pd.Series) -> tuple[float, float, float]:
     """The mean of one value a scan, and the bounds of its 95 % interval from a bootstrap over groups."""
-    sums, counts = bootstrap(pandas.DataFrame({"sum": values, "n": 1}).groupby(groups).sum().to_numpy()).T
-    return float(values.mean()), *map(float, pandas.Series(sums / counts).quantile([0.025, 0.975]))
+    sums, counts = bootstrap(
+        pd.DataFrame({"sum": values, "n": 1}).groupby(groups).sum().to_numpy()
+    ).T
+    return float(values.mean()), *map(
+        float, pd.Series(sums / counts).quantile([0.025, 0.975])
+    )

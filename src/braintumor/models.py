@@ -23,11 +23,19 @@ class Backbone(NamedTuple):
     """A network of ``keras.applications``; a new one is one more entry in ``BACKBONES``."""
 
     constructor: Callable
-    imagenet_file: str  # as keras.applications caches it, without the classification top
-    imagenet_scaling: dict  # from [0, 1] to the pixels that its ImageNet weights were trained on
+    imagenet_file: (
+        str  # as keras.applications caches it, without the classification top
+    )
+    imagenet_scaling: (
+        dict  # from [0, 1] to the pixels that its ImageNet weights were trained on
+    )
     fine_tune_from: str  # first layer that fine-tuning moves
-    scratch_learning_rate: float  # AdamW, for batches of 32; without batch norm only a lower one is stable
-    imagenet_fingerprint: str | None = None  # of its ImageNet weights, see ``fingerprint``; None: not known
+    scratch_learning_rate: (
+        float  # AdamW, for batches of 32; without batch norm only a lower one is stable
+    )
+    imagenet_fingerprint: str | None = (
+        None  # of its ImageNet weights, see ``fingerprint``; None: not known
+    )
 
 
 # mode "caffe" of keras.applications: 0-255, less the mean of blue, green, red; grey scans need no swap
@@ -43,19 +51,38 @@ BACKBONES = {
         3e-4,
         imagenet_fingerprint="c94d410ea35e6dea69c610955ec09a2c5eea4af5e4b1334d781b0a701bbcbfc1",
     ),
-    "resnet50": Backbone(keras.applications.ResNet50, f"resnet50_{NO_TOP}", CAFFE, "conv4_block1_1_conv", 1e-3),
+    "resnet50": Backbone(
+        keras.applications.ResNet50,
+        f"resnet50_{NO_TOP}",
+        CAFFE,
+        "conv4_block1_1_conv",
+        1e-3,
+    ),
 }
 
 
 def backbone_named(name: str) -> Backbone:
     """The entry of ``BACKBONES``; raises ValueError for a name that is not there."""
     if name not in BACKBONES:
-        raise ValueError(f"There is no backbone '{name}'; choose one of: {', '.join(BACKBONES)}.")
+        raise ValueError(
+            f"There is no backbone '{name}'; choose one of: {', '.join(BACKBONES)}."
+        )
     return BACKBONES[name]
 
 
-def build_classifier(name: str, *, image_size: int, classes: int, weights: str, precision: str, seed: int,
-                     convention: str, batch_norm_momentum: float | None, zero_init=False, **_):  # fmt: skip
+def build_classifier(
+    name: str,
+    *,
+    image_size: int,
+    classes: int,
+    weights: str,
+    precision: str,
+    seed: int,
+    convention: str,
+    batch_norm_momentum: float | None,
+    zero_init=False,
+    **_,
+):
     """A model from scans, float32 in [0, 1], shape (batch, size, size, 1), to probabilities (batch, classes).
 
     ``weights``, ``precision``: see ``Settings``; ``batch_norm_momentum``: None leaves 0.99; ``convention``: imagenet
@@ -65,17 +92,27 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
     """
     keras.utils.set_random_seed(seed)
     backbone, before = backbone_named(name), keras.config.dtype_policy()
-    scalings = dict(imagenet=backbone.imagenet_scaling, unit=dict(scale=1.0), centred=dict(scale=4.0, offset=-1.0))
+    scalings = dict(
+        imagenet=backbone.imagenet_scaling,
+        unit=dict(scale=1.0),
+        centred=dict(scale=4.0, offset=-1.0),
+    )
     keras.config.set_dtype_policy(choose_precision(precision))
     try:
         inputs = keras.Input((image_size, image_size, 1), name="scan")
-        three = keras.layers.Concatenate(name="grey_to_three_channels")([inputs, inputs, inputs])
-        scaled = keras.layers.Rescaling(**scalings[convention], name=f"{convention}_convention")(three)
+        three = keras.layers.Concatenate(name="grey_to_three_channels")(
+            [inputs, inputs, inputs]
+        )
+        scaled = keras.layers.Rescaling(
+            **scalings[convention], name=f"{convention}_convention"
+        )(three)
         base = _build_backbone(name, backbone, image_size, weights)
         pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(base(scaled))
         hidden = keras.layers.Dense(512, activation="relu", name="hidden")(pooled)
         dropped = keras.layers.Dropout(0.5, name="dropout")(hidden)
-        outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(dropped)
+        outputs = keras.layers.Dense(
+            classes, activation="softmax", dtype="float32", name="probabilities"
+        )(dropped)
     finally:
         keras.config.set_dtype_policy(before)
     for layer in batch_norms(base):
@@ -89,15 +126,23 @@ def build_classifier(name: str, *, image_size: int, classes: int, weights: str, 
 def set_trainable(model: keras.Model, phase: str) -> None:
     """``head``: it alone changes; ``fine_tune``: late layers too, but no batch norm; ``all``: all, batch norm too."""
     base = model.get_layer("backbone")
-    early = base.layers[: base.layers.index(base.get_layer(backbone_named(model.name).fine_tune_from))]
-    frozen = {"head": base.layers, "fine_tune": early + batch_norms(base), "all": []}[phase]
+    early = base.layers[
+        : base.layers.index(base.get_layer(backbone_named(model.name).fine_tune_from))
+    ]
+    frozen = {"head": base.layers, "fine_tune": early + batch_norms(base), "all": []}[
+        phase
+    ]
     for layer in base.layers:
         layer.trainable = layer not in frozen
 
 
 def batch_norms(network: keras.Model) -> list:
     """The batch-norm layers of a network, first to last."""
-    return [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return [
+        layer
+        for layer in network.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
 
 
 def fuse_batch_norms(network: keras.Model) -> None:
@@ -108,19 +153,33 @@ def fuse_batch_norms(network: keras.Model) -> None:
     """
     if keras.backend.backend() == "tensorflow" and not _on_gpu():
         for layer in batch_norms(network):
-            layer.call = partial(_normalise, layer, import_module("tensorflow").raw_ops.FusedBatchNormV3)
+            layer.call = partial(
+                _normalise, layer, import_module("tensorflow").raw_ops.FusedBatchNormV3
+            )
 
 
 def _normalise(layer, fused, inputs, training=None, mask=None):
     learns = bool(training and layer.trainable)
     stored = [layer.moving_mean, layer.moving_variance]
-    mean, variance = [keras.ops.zeros(0)] * 2 if learns else map(keras.ops.convert_to_tensor, stored)
+    mean, variance = (
+        [keras.ops.zeros(0)] * 2 if learns else map(keras.ops.convert_to_tensor, stored)
+    )
     scale, offset = map(keras.ops.convert_to_tensor, (layer.gamma, layer.beta))
-    result = fused(x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=layer.epsilon,
-                   is_training=learns)  # fmt: skip
+    result = fused(
+        x=inputs,
+        scale=scale,
+        offset=offset,
+        mean=mean,
+        variance=variance,
+        epsilon=layer.epsilon,
+        is_training=learns,
+    )
     if learns:
         count = keras.ops.cast(keras.ops.size(inputs[..., 0]), "float32")
-        seen = result.batch_mean, result.batch_variance * (count - 1) / count  # Keras' is the biased one
+        seen = (
+            result.batch_mean,
+            result.batch_variance * (count - 1) / count,
+        )  # Keras' is the biased one
         for statistic, now in zip(stored, seen):
             statistic.assign(statistic * layer.momentum + now * (1 - layer.momentum))
     return result.y
@@ -129,7 +188,9 @@ def _normalise(layer, fused, inputs, training=None, mask=None):
 def imagenet_available(name: str) -> bool:
     """Whether Keras has the ImageNet weights in its cache or can reach them (answers within 3 s)."""
     cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-    return (cache / backbone_named(name).imagenet_file).exists() or reachable(WEIGHTS_HOST)
+    return (cache / backbone_named(name).imagenet_file).exists() or reachable(
+        WEIGHTS_HOST
+    )
 
 
 def choose_precision(precision: str) -> str:
@@ -142,7 +203,9 @@ def choose_precision(precision: str) -> str:
 
 
 def _on_gpu():
-    return re.search("(?i)gpu|cuda|rocm", str(keras.ops.zeros(()).device))  # torch lists no devices to Keras
+    return re.search(
+        "(?i)gpu|cuda|rocm", str(keras.ops.zeros(()).device)
+    )  # torch lists no devices to Keras
 
 
 def weights_file(name: str, weights: str) -> Path:
@@ -159,7 +222,9 @@ def weights_file(name: str, weights: str) -> Path:
     if file.is_dir():
         file = file / backbone_named(name).imagenet_file
     if not file.exists():
-        raise FileNotFoundError(f"There is no weights file '{file.name}' for {name}: check the setting 'weights'.")
+        raise FileNotFoundError(
+            f"There is no weights file '{file.name}' for {name}: check the setting 'weights'."
+        )
     return file
 
 
@@ -196,7 +261,9 @@ def fingerprint(network: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def describe_weights(name: str, weights: str, base: keras.Model | None = None) -> dict[str, str]:
+def describe_weights(
+    name: str, weights: str, base: keras.Model | None = None
+) -> dict[str, str]:
     """What provenance says of the weights that a backbone starts from.
 
     Args:
@@ -216,9 +283,15 @@ def describe_weights(name: str, weights: str, base: keras.Model | None = None) -
     if weights == "random":
         return {"weights": "random"}
     backbone = backbone_named(name)
-    file_name = backbone.imagenet_file if weights == "imagenet" else weights_file(name, weights).name
+    file_name = (
+        backbone.imagenet_file
+        if weights == "imagenet"
+        else weights_file(name, weights).name
+    )
     if base is None:
-        if weights == "imagenet" and not imagenet_available(name):  # such as where a trained network was copied to
+        if weights == "imagenet" and not imagenet_available(
+            name
+        ):  # such as where a trained network was copied to
             return {"weights": NOT_CHECKED}
         base = _build_backbone(name, backbone, SMALLEST_IMAGE, weights)
     found = fingerprint(base)
@@ -232,13 +305,17 @@ def describe_weights(name: str, weights: str, base: keras.Model | None = None) -
 
 
 def _build_backbone(name, backbone, image_size, weights):
-    shape = dict(include_top=False, input_shape=(image_size, image_size, 3), name="backbone")
+    shape = dict(
+        include_top=False, input_shape=(image_size, image_size, 3), name="backbone"
+    )
     if weights == "imagenet":
         return _with_imagenet_weights(name, backbone, shape)
     base = backbone.constructor(weights=None, **shape)
     if weights == "random":
         for layer in base.layers:
-            if isinstance(layer, keras.layers.Conv2D):  # He (arXiv:1502.01852), or a plain VGG16 does not learn
+            if isinstance(
+                layer, keras.layers.Conv2D
+            ):  # He (arXiv:1502.01852), or a plain VGG16 does not learn
                 layer.kernel.assign(keras.initializers.HeNormal()(layer.kernel.shape))
         return base
     file = weights_file(name, weights)
@@ -262,7 +339,9 @@ def _with_imagenet_weights(name, backbone, shape):
         )
     try:
         return backbone.constructor(weights="imagenet", **shape)
-    except Exception as error:  # Keras raises no kind of its own for what arrives half or not at all
+    except (
+        Exception
+    ) as error:  # Keras raises no kind of its own for what arrives half or not at all
         raise ConnectionError(
             f"Keras cannot load its ImageNet weights for {name} ({' '.join(str(error).split())[:200]}): try again, "
             f"or set weights to a folder that holds '{backbone.imagenet_file}'."

@@ -78,7 +78,9 @@ class Answer:
         return f"{label.replace('_', ' ')} ({percent:.0f} %)"
 
 
-def answer_batches(images: list, classifier: Classifier, batch_size: int = 32) -> Iterator[list[Answer]]:
+def answer_batches(
+    images: list, classifier: Classifier, batch_size: int = 32
+) -> Iterator[list[Answer]]:
     """Answer images batch by batch, so that memory does not grow with their number.
 
     Args:

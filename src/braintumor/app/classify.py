@@ -30,7 +30,9 @@ def classify(scans, classifier: Classifier) -> pd.DataFrame:
     return pd.concat(classify_batches(images_in(scans), classifier), ignore_index=True)
 
 
-def classify_batches(images: list, classifier: Classifier, batch_size: int = 32) -> Iterator[pd.DataFrame]:
+def classify_batches(
+    images: list, classifier: Classifier, batch_size: int = 32
+) -> Iterator[pd.DataFrame]:
     """``classify`` for ``images_in``, so many files a table, to bound the memory."""
     labels = classifier.card["labels"]
     for answers in answer_batches(images, classifier, batch_size):

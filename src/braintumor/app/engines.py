@@ -51,7 +51,9 @@ class Classifier(Protocol):
         """
 
 
-def load_classifier(place: str | Path | None = None, sha256: str | None = None) -> Classifier:
+def load_classifier(
+    place: str | Path | None = None, sha256: str | None = None
+) -> Classifier:
     """Load a classifier: ``.onnx`` with ONNX Runtime, ``.keras`` with Keras.
 
     Args:
@@ -84,7 +86,9 @@ def load_classifier(place: str | Path | None = None, sha256: str | None = None) 
         from .onnx_engine import OnnxClassifier
     except ModuleNotFoundError as error:
         advice = f"pip install {error.name}"
-        raise ModuleNotFoundError(f"'{file.name}' needs {error.name}: {advice}") from error
+        raise ModuleNotFoundError(
+            f"'{file.name}' needs {error.name}: {advice}"
+        ) from error
     return OnnxClassifier.load(file)
 
 
@@ -135,7 +139,9 @@ def _fetch(url, sha256):
     import keras  # takes seconds, and most files lie here
 
     try:
-        file = keras.utils.get_file(origin=url, file_hash=sha256, cache_subdir="braintumor")
+        file = keras.utils.get_file(
+            origin=url, file_hash=sha256, cache_subdir="braintumor"
+        )
     except Exception as error:  # Keras raises no kind of its own
         raise ConnectionError(f"The classifier cannot be fetched: {error}") from error
     return Path(file)

@@ -42,7 +42,9 @@ IMAGENET_CREDITS = {
 }
 
 
-def package(settings: Settings, model: str, folder: Path = BUILD_DIR / "classifiers") -> Path:
+def package(
+    settings: Settings, model: str, folder: Path = BUILD_DIR / "classifiers"
+) -> Path:
     """Write a trained run as one Keras file, its card inside.
 
     In float32, which works anywhere; probabilities are scaled by the temperature that
