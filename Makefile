@@ -27,11 +27,11 @@ results: .venv/ready  ## the whole study on all scans, into notebooks/ and resul
 	@$(BIN)/python tools/update_readme.py
 
 bench: .venv/ready-bench  ## speed beside other ways to do the same, in 20 minutes; needs the scans, installs 5 GB
-	@$(BIN)/python tools/bench.py
+	@$(BIN)/python benchmarks/bench.py
 	@$(BIN)/python tools/update_readme.py
 
 scaling: .venv/ready-dev  ## costs of a scan, and what they foretell of more scans and machines, in 15 minutes
-	@$(BIN)/python tools/scaling.py
+	@$(BIN)/python benchmarks/scaling.py
 	@$(BIN)/python tools/update_readme.py
 
 demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file)

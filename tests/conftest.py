@@ -129,7 +129,8 @@ def build_folder(tmp_path, monkeypatch):
 
 def made_up(seed=0, share=None, scans=20):
     """Fresh train and validation sequences of made-up scans, bright or dark by class."""
-    from braintumor import cluster, generators
+    from braintumor import generators
+    from braintumor.support import cluster
 
     import numpy as np
 
@@ -158,7 +159,7 @@ def two_sequences():
 @pytest.fixture(scope="session")
 def trained(few_phantoms, tmp_path_factory):
     """A short training of the backbone ``tiny`` on phantoms, packaged: settings, table, root, file and folder."""
-    from braintumor import config, evaluation, models, splits, training
+    from braintumor import config, models, runs, splits, training
     from braintumor.app import release
 
     root, folder = few_phantoms[0], tmp_path_factory.mktemp("trained")
@@ -180,7 +181,7 @@ def trained(few_phantoms, tmp_path_factory):
             precision="float32",
             seed=0,
         )
-        evaluation.train_and_judge(settings, "tiny")
+        runs.train_and_judge(settings, "tiny")
         _, table, _ = splits.load_study(settings)
         return (
             settings,

@@ -4,7 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
-from braintumor import audit, dataset, generators, metrics, splits
+from braintumor import dataset, generators, metrics, splits
+from braintumor.studies import audit
 
 import cv2
 import numpy as np

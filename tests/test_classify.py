@@ -8,8 +8,9 @@ import threading
 from pathlib import Path
 
 from braintumor import __main__ as command
-from braintumor import config, dataset, evaluation, files, metrics, training
+from braintumor import config, dataset, metrics, runs, training
 from braintumor.app import answers, classify
+from braintumor.support import files
 
 import cv2
 import keras
@@ -46,8 +47,8 @@ def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifi
     settings, table, root, _, folder = trained
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "BUILD_DIR", folder / "build")
-        before = evaluation.predict(
-            evaluation.trained_network(settings, "tiny", table),
+        before = runs.predict(
+            runs.trained_network(settings, "tiny", table),
             table,
             "test",
             root,
@@ -385,7 +386,7 @@ def test_what_stops_a_training_is_a_sentence_and_no_traceback(monkeypatch):
     def fail(*_):
         raise MemoryError("Out of memory: set batch_size=8 in settings_from.")
 
-    monkeypatch.setattr(evaluation, "train_and_judge", fail)
+    monkeypatch.setattr(runs, "train_and_judge", fail)
     with pytest.raises(SystemExit, match="^Out of memory: set batch_size=8"):
         command.main(["train", "--model", "vgg16"])
 

@@ -11,10 +11,11 @@ import sys
 import time
 from pathlib import Path
 
-from braintumor import cluster, generators, training
+from braintumor import generators, training
 from braintumor.__main__ import commands
 from braintumor.app import classify
-from braintumor.cluster import Share
+from braintumor.support import cluster
+from braintumor.support.cluster import Share
 
 import keras
 import numpy as np
@@ -132,7 +133,8 @@ import contextlib, sys
 from pathlib import Path
 folder, model, recipe, epochs, scans, *where = sys.argv[1:]
 import conftest
-from braintumor import cluster, config, models, training
+from braintumor import config, models, training
+from braintumor.support import cluster
 models.BACKBONES["tiny"] = conftest.tiny_backbone()
 by_hand = (where[0], *map(int, where[1:])) if len(where) == 3 else ()
 meeting = cluster.join(*by_hand) if where else contextlib.nullcontext(cluster.ALONE)

@@ -7,7 +7,8 @@ import socket
 import time
 from pathlib import Path
 
-from braintumor import config, dataset, download
+from braintumor import config, dataset
+from braintumor.support import download
 
 import cv2
 import numpy as np

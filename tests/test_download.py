@@ -22,7 +22,8 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from braintumor import dataset, download
+from braintumor import dataset
+from braintumor.support import download
 
 import pandas as pd
 import pytest

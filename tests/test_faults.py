@@ -20,14 +20,14 @@ from pathlib import Path
 from braintumor import (
     config,
     dataset,
-    evaluation,
-    files,
     generators,
     metrics,
     models,
+    runs,
     splits,
     training,
 )
+from braintumor.support import files
 
 import cv2
 import keras
@@ -208,7 +208,7 @@ def test_before_training_every_bad_file_is_listed_with_the_reason(bad_scans, qui
 def test_a_setting_leaves_bad_files_out_and_the_results_say_which(
     bad_scans, quick, tiny, build_folder
 ):
-    run = evaluation.train_and_judge(
+    run = runs.train_and_judge(
         quick(epochs=1, recipe="scratch", unreadable="leave_out"), tiny
     )
     assert run["facts"]["left_out"] == sorted(bad_scans)
@@ -482,7 +482,7 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written_leaves_the_one_before(
 HOLD = """
 import sys, time
 from pathlib import Path
-from braintumor import files
+from braintumor.support import files
 with files.claim(Path(sys.argv[1])):
     print("training", flush=True)
     time.sleep(600)
@@ -560,8 +560,8 @@ def finished(few_phantoms, tiny, quick, tmp_path_factory):
         patch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
         for module in (config, training):
             patch.setattr(module, "BUILD_DIR", build)
-        run = evaluation.train_and_judge(settings, tiny)
-    evaluation.write_table(
+        run = runs.train_and_judge(settings, tiny)
+    runs.write_table(
         run["predictions"].query("subset == 'validation'"),
         run["folder"] / "predictions.csv",
     )
@@ -584,7 +584,7 @@ def test_results_of_other_scans_are_never_replaced(judged, root, tiny):
         ValueError,
         match=rf"^'{folder.name}' holds results of other scans or versions: remove it to",
     ):
-        evaluation.train_and_judge(settings, tiny)
+        runs.train_and_judge(settings, tiny)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
@@ -603,7 +603,7 @@ def test_damaged_results_are_refused_by_name(judged, tiny, name, content):
         ValueError,
         match=rf"^'{folder.name}/{name}' is damaged: restore it or remove that run\.$",
     ):
-        evaluation.train_and_judge(settings, tiny)
+        runs.train_and_judge(settings, tiny)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "flipped bit"])
@@ -621,7 +621,7 @@ def test_a_damaged_model_file_is_refused_by_name(judged, tiny, build_folder, dam
     with pytest.raises(
         ValueError, match=rf"^'{best.parent.name}/best.keras' is damaged"
     ):
-        evaluation.train_and_judge(settings, tiny)
+        runs.train_and_judge(settings, tiny)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import contextlib
 import os
 from types import SimpleNamespace
 
-from braintumor import models, processor, training
+from braintumor import models, training
 from braintumor.config import settings_from
+from braintumor.support import processor
 
 import keras
 import numpy as np

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from braintumor import evaluation, metrics
+from braintumor import metrics, runs
 
 import nbformat
 import numpy as np
@@ -326,16 +326,14 @@ def test_the_training_notebooks_differ_in_one_constant():
 def test_the_metrics_are_those_of_every_run(results, tmp_path):
     for folder in results.glob("*-seed*"):
         shutil.copytree(folder, tmp_path / folder.name)
-    evaluation.write_all_metrics(tmp_path)
+    runs.write_all_metrics(tmp_path)
     assert (tmp_path / "metrics.csv").read_text() == (
         results / "metrics.csv"
     ).read_text()
 
 
 def answers(model, seed, subset):
-    run = evaluation.read_run(
-        ROOT / "results" / f"{model}-scratch-patient-128px-seed{seed}"
-    )
+    run = runs.read_run(ROOT / "results" / f"{model}-scratch-patient-128px-seed{seed}")
     return run["predictions"].query("subset == @subset")
 
 

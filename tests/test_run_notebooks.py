@@ -4,7 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from braintumor import config, processor
+from braintumor import config
+from braintumor.support import processor
 
 import forecast
 import pandas as pd

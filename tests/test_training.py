@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from braintumor import files, generators, models, training
+from braintumor import generators, models, training
+from braintumor.support import files
 
 import keras
 import numpy as np

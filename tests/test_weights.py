@@ -12,7 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from braintumor import __main__ as command
-from braintumor import config, dataset, download, evaluation, models, splits, training
+from braintumor import config, dataset, models, runs, splits, training
+from braintumor.support import download
 
 import h5py
 import keras
@@ -204,7 +205,7 @@ def test_provenance_says_which_weights_they_are(tiny, tiny_file, quick):
     table = pd.DataFrame({"subset": ["train"], "excluded_because": [""]})
     settings = quick(weights=str(tiny_file.parent))
     # what follows the backbone's name says how much of it was used
-    facts = evaluation.provenance(settings, REPORT, table, model=f"{tiny} up to late")
+    facts = runs.provenance(settings, REPORT, table, model=f"{tiny} up to late")
     assert facts["weights"] == "imagenet"
     assert facts["weights_fingerprint"] == models.BACKBONES[tiny].imagenet_fingerprint
     assert str(tiny_file.parent) not in json.dumps(facts)
@@ -266,9 +267,9 @@ def committed_runs():
 def test_committed_runs_still_have_the_names_of_their_checkpoints():
     groups = pd.read_csv(config.DATA_DIR / "image_groups.csv")
     names = [field.name for field in dataclasses.fields(config.Settings)]
-    runs = committed_runs()
-    assert runs
-    for run in runs:
+    stored_runs = committed_runs()
+    assert stored_runs
+    for run in stored_runs:
         asked = {name: run[name] for name in names} | {"precision": "auto"}
         table = splits.assign_subsets(groups, run["protocol"], run["seed"])
         folder = training.run_folder(config.Settings(**asked), run["model"], table)
@@ -285,15 +286,15 @@ def stored(tiny, tiny_file, build_folder, own_scans, quick, monkeypatch):
     settings = dataclasses.replace(
         quick(epochs=2, weights=str(tiny_file.parent)), preset="cpu"
     )
-    run = evaluation.train_and_judge(settings, tiny)
+    run = runs.train_and_judge(settings, tiny)
     assert run["history"]["phase"].iloc[-1] == "fine_tune"
     assert run["facts"]["weights"] == "imagenet"  # from which training has moved on
-    monkeypatch.setattr(evaluation, "load_study", None)
+    monkeypatch.setattr(runs, "load_study", None)
     return settings, run["folder"]
 
 
 def read_again(settings, tiny, weights):
-    return evaluation.train_and_judge(
+    return runs.train_and_judge(
         dataclasses.replace(settings, weights=str(weights)), tiny
     )
 
@@ -494,7 +495,7 @@ def test_resnet50_is_trained_from_weights_that_keras_downloads(
         f"/{models.BACKBONES['resnet50'].imagenet_file}"
     ]  # once
     results = config.RESULTS_DIR
-    run = evaluation.read_run(results / "resnet50-transfer-original-32px-seed0")
+    run = runs.read_run(results / "resnet50-transfer-original-32px-seed0")
     expected = models.fingerprint(networks["resnet50"].get_layer("backbone"))
     assert run["facts"]["weights"] == "imagenet, not checked"
     assert run["facts"]["weights_fingerprint"] == expected

@@ -9,7 +9,8 @@ import os
 import time
 from pathlib import Path
 
-from braintumor import config, processor, splits
+from braintumor import config, splits
+from braintumor.support import processor
 
 import numpy as np
 import pandas as pd

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from braintumor import config
-from braintumor.files import replace_file
+from braintumor.support.files import replace_file
 
 import forecast
 import nbformat

@@ -111,7 +111,7 @@ def commands() -> argparse.ArgumentParser:
 
 def settings_of(options: argparse.Namespace):
     """The settings that the options of ``train`` ask for."""
-    from . import config
+    from braintumor import config
 
     changes = {name: getattr(options, name) for name in CHANGES}
     changes = {name: value for name, value in changes.items() if value is not None}
@@ -120,19 +120,16 @@ def settings_of(options: argparse.Namespace):
 
 def train(options: argparse.Namespace) -> int:
     """Train and judge as the options say, print the scores and give them their rows in metrics.csv."""
-    from . import (
-        cluster,
-        evaluation,
-    )  # not above: Keras takes seconds, and --help should not
+    from braintumor.support import cluster
 
     settings = settings_of(options)
     where = options.coordinator, options.processes, options.process
     several = options.cluster or any(value is not None for value in where)
     with cluster.join(*where) if several else nullcontext(cluster.ALONE) as share:
-        run = evaluation.train_and_judge(settings, options.model, share)
+        run = runs.train_and_judge(settings, options.model, share)
     if not share.first:
         return 0
-    scores = evaluation.metrics_table([run])
+    scores = runs.metrics_table([run])
     columns = [
         "model",
         "subset",
@@ -143,13 +140,13 @@ def train(options: argparse.Namespace) -> int:
         "macro_f1",
     ]
     print(scores[columns].to_string(index=False))
-    evaluation.write_all_metrics(settings.results_dir)
+    runs.write_all_metrics(settings.results_dir)
     return 0
 
 
 def classify(options: argparse.Namespace) -> int:
     """Print, or write, the answers to all files that the options name; 1 where one could not be read."""
-    from .app import engines, readers
+    from braintumor.app import engines, readers
 
     classifier = engines.load_classifier(options.model, options.sha256)
     files = readers.images_in(options.paths)
@@ -162,7 +159,9 @@ def classify(options: argparse.Namespace) -> int:
 
 def print_lines(files: list, classifier) -> int:
     """A line a page; 1 where a file could not be read."""
-    from .app import answers  # and no tables: pandas takes longer than an answer
+    from braintumor.app import (
+        answers,  # and no tables: pandas takes longer than an answer
+    )
 
     status = 0
     for batch in answers.answer_batches(files, classifier):
@@ -176,7 +175,7 @@ def print_lines(files: list, classifier) -> int:
 
 def print_json(files: list, classifier) -> int:
     """A JSON object a page; 1 where a file could not be read."""
-    from .app import classify as tables
+    from braintumor.app import classify as tables
 
     status = 0
     for table in tables.classify_batches(files, classifier):
@@ -188,7 +187,7 @@ def print_json(files: list, classifier) -> int:
 
 def write_answers(files: list, classifier, into: Path) -> int:
     """Append the answers to a CSV file, after those that it has; 1 where a file could not be read."""
-    from .app import classify as tables
+    from braintumor.app import classify as tables
 
     answered = tables.resume_answers(into)
     status = int(any(answered.values()))
@@ -208,7 +207,7 @@ def write_answers(files: list, classifier, into: Path) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write a classifier in another format."""
-    from .app import engines, release
+    from braintumor.app import engines, release
 
     if options.model.endswith(".onnx"):
         raise ValueError(

@@ -6,13 +6,13 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import pandas as pd
+from braintumor.config import BUILD_DIR, DATA_DIR
+from braintumor.images import examine as examine  # notebooks and tests find them here
+from braintumor.images import read_scan as read_scan
+from braintumor.support import download
+from braintumor.support.files import checksum
 
-from . import download
-from .config import BUILD_DIR, DATA_DIR
-from .files import checksum
-from .images import examine as examine  # notebooks and tests find them here
-from .images import read_scan as read_scan
+import pandas as pd
 
 BOX = ["box_x", "box_y", "box_w", "box_h"]
 SAMPLE = Path(__file__).with_name("phantoms.zip")  # written by tools/phantoms.py

@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from braintumor.config import Settings, recipe_named
+from braintumor.dataset import BOX
+from braintumor.images import read_scan, to_square
+from braintumor.support.cluster import ALONE
+
 import cv2
 import keras
 import numpy as np
 import pandas as pd
-
-from .cluster import ALONE
-from .config import Settings, recipe_named
-from .dataset import BOX
-from .images import read_scan, to_square
 
 # degrees, share of the side, mirrored or not, largest logarithm of the zoom; shares of scans that get other looks
 AUGMENTATIONS = {

@@ -1,12 +1,12 @@
 """How good, how sure: scores, intervals, paired tests and calibration, all computed from stored predictions."""
 
+from braintumor.splits import KNOWN_PATIENTS
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from sklearn.metrics import log_loss
-
-from .splits import KNOWN_PATIENTS
 
 NO_TUMOR = "no_tumor"  # what a missed tumor is called, and what a false alarm is
 MISSED = [

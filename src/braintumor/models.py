@@ -9,11 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
+from braintumor.support.download import reachable
+from braintumor.support.files import checksum
+from braintumor.support.processor import multiplies_bfloat16
 
-from .download import reachable
-from .files import checksum
-from .processor import multiplies_bfloat16
+import keras
 
 WEIGHTS_HOST = "storage.googleapis.com"  # where keras.applications keeps its weights
 NOT_CHECKED = "imagenet, not checked"  # what provenance says where there is no fingerprint to compare with

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from braintumor import dataset
+from braintumor.config import Settings
+
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
-
-from . import dataset
-from .config import Settings
 
 FOLDS = 5  # one of them, 20 %, is held out for validation
 PROTOCOLS = [

@@ -9,20 +9,20 @@ import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import keras
-import numpy as np
-import pandas as pd
-
-from .cluster import agree, apart
-from .config import BUILD_DIR, Settings, recipe_named
-from .files import checksum, claim, read_file, replace_file
-from .models import (
+from braintumor.config import BUILD_DIR, Settings, recipe_named
+from braintumor.models import (
     backbone_named,
     build_classifier,
     imagenet_available,
     set_trainable,
     weights_identity,
 )
+from braintumor.support.cluster import agree, apart
+from braintumor.support.files import checksum, claim, read_file, replace_file
+
+import keras
+import numpy as np
+import pandas as pd
 
 HEAD_RATE, FINE_TUNE_RATE, WEIGHT_DECAY = 1e-3, 5e-5, 0.01
 EMA = 0.99  # how much of the moving average of the weights each step keeps

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
+from braintumor.app.engines import Classifier
+from braintumor.app.readers import read_pages
+from braintumor.images import to_square
 
-from ..images import to_square
-from .engines import Classifier
-from .readers import read_pages
+import numpy as np
 
 WARNING = "It is unlike the scans the model learned from: do not rely on this."
 PART = 32  # scans that a network answers at once: a file can have thousands of pages

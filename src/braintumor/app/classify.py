@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
-import pandas as pd
+from braintumor.app.answers import Answer, answer_batches
+from braintumor.app.engines import Classifier
+from braintumor.app.engines import (
+    load_classifier as load_classifier,  # notebooks find them here
+)
+from braintumor.app.readers import images_in
+from braintumor.app.readers import read_pages as read_pages
+from braintumor.support.files import write_table
 
-from ..files import write_table
-from .answers import Answer, answer_batches
-from .engines import Classifier
-from .engines import load_classifier as load_classifier  # notebooks find them here
-from .readers import images_in
-from .readers import read_pages as read_pages
+import pandas as pd
 
 
 def classify(scans, classifier: Classifier) -> pd.DataFrame:

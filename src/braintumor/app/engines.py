@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
+from braintumor import config
+from braintumor.support.files import checksum
 
-from .. import config
-from ..files import checksum
+import numpy as np
 
 CHECKSUMS = "checksums.txt"  # beside released classifiers, as sha256sum writes it
 # names in an ONNX file; besides HEATMAPS it gives the fields of Prediction
@@ -79,11 +79,11 @@ def load_classifier(
     _check(file, sha256)
     # each engine only where it is asked for: Keras takes seconds
     if file.suffix != ".onnx":
-        from .keras_engine import KerasClassifier
+        from braintumor.app.keras_engine import KerasClassifier
 
         return KerasClassifier.load(file)
     try:
-        from .onnx_engine import OnnxClassifier
+        from braintumor.app.onnx_engine import OnnxClassifier
     except ModuleNotFoundError as error:
         advice = f"pip install {error.name}"
         raise ModuleNotFoundError(

@@ -5,12 +5,12 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from braintumor.app.engines import Prediction
+from braintumor.studies.localization import grad_cam
+from braintumor.support.files import read_file, read_model
+
 import keras
 import numpy as np
-
-from ..files import read_file, read_model
-from .engines import Prediction
-from .explain import grad_cam
 
 
 class KerasClassifier(NamedTuple):

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from braintumor.app.engines import CARD, HEATMAPS, INPUT, Prediction
+from braintumor.app.heatmaps import heatmaps_from
+from braintumor.support.files import read_file
+
 import numpy as np
 import onnxruntime
-
-from ..files import read_file
-from .engines import CARD, HEATMAPS, INPUT, Prediction
-from .heatmaps import heatmaps_from
 
 ERRORS_ONLY = 3
 PART = 64  # scans whose heatmaps are made at once

@@ -4,10 +4,10 @@ import re
 from io import BytesIO
 from pathlib import Path
 
+from braintumor.images import examine
+
 import cv2
 import numpy as np
-
-from ..images import examine
 
 NAMES = r"(?i)\.(jpe?g|png|bmp|tiff?|webp|dcm|dicom)$"  # what is taken from a folder
 

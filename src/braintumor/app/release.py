@@ -6,18 +6,24 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from braintumor.app.engines import (
+    CARD,
+    CHECKSUMS,
+    HEATMAPS,
+    Classifier,
+    load_classifier,
+)
+from braintumor.config import BUILD_DIR, MODELS_DIR, Settings, recipe_named
+from braintumor.generators import subset_sequence
+from braintumor.metrics import fit_temperature
+from braintumor.runs import predict, provenance, trained_network
+from braintumor.splits import load_study
+from braintumor.support.download import DATASET
+from braintumor.support.files import checksum, replace_file
+from braintumor.training import build_for, run_folder, run_name, with_available_weights
+
 import keras
 import numpy as np
-
-from ..config import BUILD_DIR, MODELS_DIR, Settings, recipe_named
-from ..download import DATASET
-from ..evaluation import predict, provenance, trained_network
-from ..files import checksum, replace_file
-from ..generators import subset_sequence
-from ..metrics import fit_temperature
-from ..splits import load_study
-from ..training import build_for, run_folder, run_name, with_available_weights
-from .engines import CARD, CHECKSUMS, HEATMAPS, Classifier, load_classifier
 
 UNLIKE = 0.05  # of the validation scans are less similar than the threshold of a card
 MOST_BYTES = 32_000_000  # of a file in models/: every clone carries it

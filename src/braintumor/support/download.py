@@ -16,9 +16,9 @@ from site import getuserbase
 from subprocess import DEVNULL, Popen, TimeoutExpired
 from urllib import parse, request
 
-import pandas as pd
+from braintumor.support.files import checksum
 
-from .files import checksum
+import pandas as pd
 
 DATASET = "sartajbhuvaji/brain-tumor-classification-mri"
 HOST = "api.kaggle.com"

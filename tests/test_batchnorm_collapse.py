@@ -1,7 +1,7 @@
 """What happened to the original's ResNet50?"""
 
-from braintumor import collapse
 from braintumor.models import batch_norms
+from braintumor.studies import batchnorm_collapse
 
 import keras
 import numpy as np
@@ -49,7 +49,7 @@ def statistics(norm):
 
 def follow(model, **changes):
     arguments = dict(steps=4, every=2, batch_size=8, seed=0) | changes
-    return collapse.follow(
+    return batchnorm_collapse.follow(
         model, (SCANS, ONE_HOT), (SCANS, LABELS), BATCHES, **arguments
     )
 
@@ -57,7 +57,7 @@ def follow(model, **changes):
 def test_renewed_statistics_are_the_means_over_the_batches(model):
     first, second = batch_norms(model)
     weights = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
-    collapse.renew_statistics(model, BATCHES, [first, second])
+    batchnorm_collapse.renew_statistics(model, BATCHES, [first, second])
     entering = keras.Model(model.input, first.input)
     seen = [keras.ops.convert_to_numpy(entering(batch)) for batch in BATCHES]
     mean, variance = statistics(first)
@@ -73,7 +73,7 @@ def test_renewed_statistics_are_the_means_over_the_batches(model):
 
 def test_only_the_statistics_that_are_named_are_renewed(model):
     first, second = batch_norms(model)
-    collapse.renew_statistics(model, BATCHES, [second])
+    batchnorm_collapse.renew_statistics(model, BATCHES, [second])
     assert [value.tolist() for value in statistics(first)] == [[0.0] * 4, [1.0] * 4]
     assert (statistics(second)[1] != 1).all()
 
@@ -82,10 +82,10 @@ def test_statistics_of_brighter_scans_make_every_answer_the_same_until_they_are_
     model,
 ):
     first, second = batch_norms(model)
-    collapse.renew_statistics(
+    batchnorm_collapse.renew_statistics(
         model, [255 * batch for batch in BATCHES], [first, second]
     )
-    row = collapse.judge(model, SCANS, LABELS, BATCHES)
+    row = batchnorm_collapse.judge(model, SCANS, LABELS, BATCHES)
     assert row["variance_ratio"] == pytest.approx(255**2, rel=0.1)
     assert row["one_answer"] == 1
     assert row["validation"] in {LABELS.mean(), 1 - LABELS.mean()}
@@ -93,13 +93,13 @@ def test_statistics_of_brighter_scans_make_every_answer_the_same_until_they_are_
 
 def test_judging_leaves_the_model_as_it_was(model):
     before = model.get_weights()
-    collapse.judge(model, SCANS, LABELS, BATCHES)
+    batchnorm_collapse.judge(model, SCANS, LABELS, BATCHES)
     assert all(np.array_equal(*pair) for pair in zip(before, model.get_weights()))
 
 
 def test_statistics_that_fit_need_no_renewal(model):
-    collapse.renew_statistics(model, BATCHES, batch_norms(model))
-    row = collapse.judge(model, SCANS, LABELS, BATCHES)
+    batchnorm_collapse.renew_statistics(model, BATCHES, batch_norms(model))
+    row = batchnorm_collapse.judge(model, SCANS, LABELS, BATCHES)
     assert row["validation"] == row["first_renewed"] == row["all_renewed"]
     assert row["variance_ratio"] == pytest.approx(1, rel=0.1)
 

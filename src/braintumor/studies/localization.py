@@ -1,11 +1,11 @@
 """What does it look at? Grad-CAM from the head's closed form, and how well the heat meets the tumour."""
 
+from braintumor.app.heatmaps import heatmaps_from, upsample
+
 import cv2
 import keras
 import numpy as np
 import pandas as pd
-
-from .heatmaps import heatmaps_from, upsample
 
 
 def grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray) -> np.ndarray:

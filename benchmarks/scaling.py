@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from braintumor import config, dataset, evaluation, generators, splits
+from braintumor import config, dataset, generators, runs, splits
 
 import bench
 import numpy as np
@@ -93,7 +93,8 @@ def drawing(count: int = 2000) -> float:
 TRAINING = """
 import contextlib, sys, time
 processes, process, port, steps = map(int, sys.argv[1:])
-from braintumor import cluster, config, generators, training
+from braintumor import config, generators, training
+from braintumor.support import cluster
 import numpy
 meeting = cluster.join(f"127.0.0.1:{port}", processes, process) if processes > 1 else None
 settings = config.settings_from("sample", weights="random", recipe="scratch", head_epochs=0, image_size=64, seed=0,
@@ -257,7 +258,7 @@ def main():
         "_checks": checks(fed, steps),
         "_forecast": table,
     }.items():
-        evaluation.write_table(part, into / f"scaling{name}.csv")
+        runs.write_table(part, into / f"scaling{name}.csv")
 
 
 if __name__ == "__main__":

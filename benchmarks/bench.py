@@ -349,7 +349,7 @@ def training_gflop(model):
 
 def our_study(root, scans):
     """Seconds from files to two judged models: 20 epochs of a new head on a frozen backbone each."""
-    from braintumor import evaluation, generators, training
+    from braintumor import generators, runs, training
 
     settings, held_out = (
         config.settings_from("full", weights="random", head_epochs=EPOCHS, seed=0),
@@ -367,7 +367,7 @@ def our_study(root, scans):
                 settings,
                 Path(folder),
             )
-            evaluation.predict(network, table, "validation", root, settings)
+            runs.predict(network, table, "validation", root, settings)
     seconds = time.perf_counter() - started
     return lambda: seconds
 
@@ -712,7 +712,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=config.RESULTS_DIR)
     arguments = parser.parse_args()
-    from braintumor import evaluation, files
+    from braintumor import runs
+    from braintumor.support import files
 
     rows, root = [], dataset.locate_data()
     report = dataset.verify(root, dataset.scan_table(root))
@@ -729,15 +730,15 @@ def main():
         "name", key=lambda names: names.map(list(ROWS).index)
     )
     facts = machine() | {"data": dataset.describe(report)}
-    evaluation.write_table(table, arguments.into / "benchmark.csv")
+    runs.write_table(table, arguments.into / "benchmark.csv")
     files.replace_file(
         arguments.into / "benchmark.json",
         lambda file: file.write_text(json.dumps(facts, indent=1)),
     )
-    evaluation.save_figure(
+    runs.save_figure(
         draw_ratios(table, facts), arguments.into / "figures" / "benchmark.png"
     )
-    evaluation.save_figure(
+    runs.save_figure(
         draw_stages(table, facts), arguments.into / "figures" / "benchmark_stages.png"
     )
 

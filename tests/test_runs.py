@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 
-from braintumor import config, dataset, evaluation, generators, splits, training
+from braintumor import config, dataset, generators, runs, splits, training
 from braintumor import metrics as ours
 
 import keras
@@ -63,7 +63,7 @@ def at_random(scans, seed=0, classes=3):
 
 
 def row_of(*args, **more):
-    return evaluation.metrics_row(FACTS, predictions_of(*args, **more), "validation")
+    return runs.metrics_row(FACTS, predictions_of(*args, **more), "validation")
 
 
 # --- a row of metrics.csv ---
@@ -166,15 +166,15 @@ def test_only_the_subset_asked_for_counts():
         predictions_of([0, 1, 2], np.eye(3)[[1, 2, 0]]),
     )
     both = pd.concat([good, bad.assign(subset="test")])
-    assert evaluation.metrics_row(FACTS, both, "validation")["accuracy"] == 1
-    assert evaluation.metrics_row(FACTS, both, "test")["accuracy"] == 0
+    assert runs.metrics_row(FACTS, both, "validation")["accuracy"] == 1
+    assert runs.metrics_row(FACTS, both, "test")["accuracy"] == 0
 
 
 def test_a_subset_that_was_not_predicted_is_an_error():
     with pytest.raises(
         ValueError, match="No scan of the subset 'test' was predicted by vgg16"
     ):
-        evaluation.metrics_row(FACTS, predictions_of(*at_random(5)), "test")
+        runs.metrics_row(FACTS, predictions_of(*at_random(5)), "test")
 
 
 # --- calibration ---
@@ -274,7 +274,7 @@ def test_the_same_predictions_have_the_same_interval_in_any_order():
     table = predictions_of(*at_random(50), groups=np.arange(53) // 2)
     shuffled = table.sample(frac=1, random_state=0)
     one, other = (
-        evaluation.metrics_row(FACTS, each, "validation") for each in (table, shuffled)
+        runs.metrics_row(FACTS, each, "validation") for each in (table, shuffled)
     )
     assert one == pytest.approx(other, abs=1e-12, nan_ok=True)
 
@@ -305,7 +305,7 @@ def few_scans(few_phantoms):
 def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, quick):
     root, table = few_scans
     scans = table[table["subset"] == "test"]
-    predictions = evaluation.predict(network, table, "test", root, quick())
+    predictions = runs.predict(network, table, "test", root, quick())
     pd.testing.assert_frame_equal(predictions[scans.columns], scans)
     names = ["p_glioma", "p_meningioma", "p_no_tumor", "p_pituitary"]
     assert list(predictions.columns) == [*scans.columns, *names, "predicted"]
@@ -317,7 +317,7 @@ def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, q
 
 def test_several_subsets_are_predicted_at_once_in_row_order(network, few_scans, quick):
     root, table = few_scans
-    predictions = evaluation.predict(network, table, evaluation.JUDGES, root, quick())
+    predictions = runs.predict(network, table, runs.JUDGES, root, quick())
     assert (
         predictions["path"].tolist()
         == table.loc[table["subset"] != "train", "path"].tolist()
@@ -328,7 +328,7 @@ def test_views_are_averaged_scan_by_scan(network, few_scans, quick):
     root, table = few_scans
     settings = quick(batch_size=3)
     straight, averaged, again = (
-        evaluation.predict(network, table, "test", root, settings, views=views)[
+        runs.predict(network, table, "test", root, settings, views=views)[
             "p_glioma"
         ].to_numpy()
         for views in (0, 5, 5)
@@ -349,9 +349,7 @@ def test_a_network_for_other_classes_is_refused(network, few_scans, quick):
     with pytest.raises(
         ValueError, match="The model knows 4 classes, these scans have 3"
     ):
-        evaluation.predict(
-            network, table[table["label"] != "glioma"], "test", root, quick()
-        )
+        runs.predict(network, table[table["label"] != "glioma"], "test", root, quick())
 
 
 def test_a_subset_without_scans_of_a_class_still_has_its_probability(
@@ -359,7 +357,7 @@ def test_a_subset_without_scans_of_a_class_still_has_its_probability(
 ):
     root, table = few_scans
     table = table[(table["subset"] != "test") | (table["label"] == "glioma")]
-    predictions = evaluation.predict(network, table, "test", root, quick())
+    predictions = runs.predict(network, table, "test", root, quick())
     assert len(predictions) == 4 and "p_pituitary" in predictions
 
 
@@ -369,7 +367,7 @@ REPORT = dict(name="phantoms", status="phantoms", scans=48, verified=48, expecte
 
 
 def test_provenance_says_what_a_result_rests_on(few_scans, quick):
-    facts = evaluation.provenance(quick(), REPORT, few_scans[1], model="vgg16")
+    facts = runs.provenance(quick(), REPORT, few_scans[1], model="vgg16")
     assert (
         facts["data"] == "phantoms"
         and facts["checksums"] == "phantoms 48/48"
@@ -396,9 +394,7 @@ def test_provenance_says_what_a_result_rests_on(few_scans, quick):
 def test_provenance_counts_what_was_excluded_by_reason(few_scans, quick):
     table = few_scans[1]
     table.loc[:2, ["subset", "excluded_because"]] = ["excluded", "label conflict"]
-    assert evaluation.provenance(quick(), REPORT, table)["excluded"] == {
-        "label conflict": 3
-    }
+    assert runs.provenance(quick(), REPORT, table)["excluded"] == {"label conflict": 3}
 
 
 def test_provenance_holds_no_path_and_no_user_name(
@@ -412,7 +408,7 @@ def test_provenance_holds_no_path_and_no_user_name(
         monkeypatch.setenv(variable, "somebody")
     monkeypatch.setenv("HOME", str(home))
     settings = quick(weights=str(home / "mine.weights.h5"), precision="auto")
-    text = json.dumps(evaluation.provenance(settings, REPORT, few_scans[1], model=tiny))
+    text = json.dumps(runs.provenance(settings, REPORT, few_scans[1], model=tiny))
     assert "mine.weights.h5" in text
     assert "/" not in text.replace("48/48", "") and getpass.getuser() == "somebody"
     assert "somebody" not in text
@@ -432,16 +428,16 @@ def saved(build_folder, few_scans, quick):
     history = pd.DataFrame(
         {"epoch": [1, 2], "phase": ["head", "fine_tune"], "loss": [1.25, 0.5]}
     )
-    facts = evaluation.provenance(
+    facts = runs.provenance(
         settings, REPORT, table, model="vgg16", checkpoints="vgg16-run"
     )
-    folder = evaluation.save_run(settings, "vgg16", facts, history, predictions)
+    folder = runs.save_run(settings, "vgg16", facts, history, predictions)
     return settings, folder, history, predictions
 
 
 def test_what_was_saved_is_read_again(saved):
     settings, folder, history, predictions = saved
-    run = evaluation.read_run(folder)
+    run = runs.read_run(folder)
     assert run["folder"] == folder and run["facts"]["checkpoints"] == "vgg16-run"
     pd.testing.assert_frame_equal(run["history"], history)
     read = run["predictions"].assign(
@@ -466,12 +462,12 @@ def test_a_missing_file_of_a_run_is_named(saved, name):
     (folder / name).unlink()
     message = f"{folder.name}/{name}' is missing in results/: run the notebook that trains it first"
     with pytest.raises(FileNotFoundError, match=message):
-        evaluation.read_run(folder)
+        runs.read_run(folder)
 
 
 def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     file = tmp_path / "metrics.csv"
-    evaluation.write_table(pd.DataFrame({"a": [1 / 3]}), file)
+    runs.write_table(pd.DataFrame({"a": [1 / 3]}), file)
 
     def half(self, temporary, **_):
         temporary.write_text("a\n0.")
@@ -479,13 +475,13 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", half)
     with pytest.raises(OSError, match="no space"):
-        evaluation.write_table(pd.DataFrame({"a": [2]}), file)
+        runs.write_table(pd.DataFrame({"a": [2]}), file)
     assert file.read_bytes() == b"a\n0.333333\n"
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_a_figure_is_written_as_png(tmp_path):
-    evaluation.save_figure(Figure(), tmp_path / "figures/one.png")
+    runs.save_figure(Figure(), tmp_path / "figures/one.png")
     assert (tmp_path / "figures/one.png").read_bytes().startswith(b"\x89PNG")
     assert [each.name for each in (tmp_path / "figures").iterdir()] == ["one.png"]
 
@@ -493,8 +489,8 @@ def test_a_figure_is_written_as_png(tmp_path):
 def test_all_metrics_are_computed_anew_from_the_files_of_the_runs(saved):
     settings, folder, _, predictions = saved
     test = predictions.assign(subset="test", path="Testing/" + predictions["path"])
-    evaluation.write_table(pd.concat([predictions, test]), folder / "predictions.csv")
-    evaluation.write_all_metrics(folder.parent)
+    runs.write_table(pd.concat([predictions, test]), folder / "predictions.csv")
+    runs.write_all_metrics(folder.parent)
     metrics_file = pd.read_csv(folder.parent / "metrics.csv")
     assert metrics_file[["model", "subset", "n", "accuracy"]].to_numpy().tolist() == [
         ["vgg16", "validation", 4, 0.25],
@@ -520,7 +516,7 @@ def trained_once(few_phantoms, quick, tiny, tmp_path_factory):
         patch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
         for module in (config, training):
             patch.setattr(module, "BUILD_DIR", folder)
-        evaluation.train_and_judge(quick(epochs=1, recipe="scratch"), tiny)
+        runs.train_and_judge(quick(epochs=1, recipe="scratch"), tiny)
     return folder
 
 
@@ -528,7 +524,7 @@ def trained_once(few_phantoms, quick, tiny, tmp_path_factory):
 def judged(study, tiny, trained_once, build_folder):
     """That run, in a folder of its own that a test may change."""
     shutil.copytree(trained_once, build_folder)
-    return evaluation.read_run(study.results_dir / training.run_name(study, tiny))
+    return runs.read_run(study.results_dir / training.run_name(study, tiny))
 
 
 def test_a_run_is_trained_and_judged_on_everything_that_may_judge(
@@ -548,8 +544,8 @@ def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(
     judged, study, tiny, build_folder, monkeypatch
 ):
     shutil.rmtree(build_folder / "models")
-    monkeypatch.setattr(evaluation, "load_study", None)
-    again = evaluation.train_and_judge(study, tiny)
+    monkeypatch.setattr(runs, "load_study", None)
+    again = runs.train_and_judge(study, tiny)
     pd.testing.assert_frame_equal(judged["predictions"], again["predictions"])
 
 
@@ -564,15 +560,13 @@ def test_results_with_other_settings_are_not_taken_for_those_asked_for(
         ValueError,
         match=rf"holds results with {{'{setting}': .*}}: remove it to train with",
     ):
-        evaluation.train_and_judge(dataclasses.replace(study, **change), tiny)
+        runs.train_and_judge(dataclasses.replace(study, **change), tiny)
 
 
 def test_a_class_may_have_the_name_of_nothing(tmp_path):
     table = pd.DataFrame({"label": ["None", "NA"], "p_None": [0.5, np.nan]})
-    evaluation.write_table(table, tmp_path / "results" / "run" / "predictions.csv")
-    again = evaluation.read_result(
-        tmp_path / "results" / "run" / "predictions.csv", "03"
-    )
+    runs.write_table(table, tmp_path / "results" / "run" / "predictions.csv")
+    again = runs.read_result(tmp_path / "results" / "run" / "predictions.csv", "03")
     pd.testing.assert_frame_equal(again, table)
 
 
@@ -582,8 +576,8 @@ def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_s
     written = {file: file.read_bytes() for file in judged["folder"].iterdir()}
     shutil.rmtree(build_folder / "models")
     root, table, _ = splits.load_study(study)
-    network = evaluation.trained_network(study, tiny, table)
-    again = evaluation.predict(network, table, evaluation.JUDGES, root, study)
+    network = runs.trained_network(study, tiny, table)
+    again = runs.predict(network, table, runs.JUDGES, root, study)
     np.testing.assert_allclose(
         again.filter(regex="^p_"), judged["predictions"].filter(regex="^p_"), atol=1e-5
     )
@@ -594,9 +588,9 @@ def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(
     judged, study, tiny, monkeypatch
 ):
     validation = judged["predictions"].query("subset == 'validation'")
-    evaluation.write_table(validation, judged["folder"] / "predictions.csv")
+    runs.write_table(validation, judged["folder"] / "predictions.csv")
     monkeypatch.setattr(keras.Model, "fit", None)
-    again = evaluation.train_and_judge(study, tiny)
+    again = runs.train_and_judge(study, tiny)
     pd.testing.assert_frame_equal(judged["predictions"], again["predictions"])
 
 
@@ -604,7 +598,7 @@ def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
     folder = judged["folder"]
     (folder / "settings.json").unlink()
     (folder / "predictions.csv").unlink()
-    assert len(evaluation.train_and_judge(study, tiny)["predictions"]) == 20
+    assert len(runs.train_and_judge(study, tiny)["predictions"]) == 20
 
 
 def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_fell_back_to(
@@ -612,6 +606,4 @@ def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_
 ):
     monkeypatch.setattr(training, "imagenet_available", lambda model: False)
     wanted = dataclasses.replace(study, weights="imagenet", recipe="transfer")
-    assert (
-        evaluation.train_and_judge(wanted, tiny)["facts"]["recipe"] == "scratch+quick"
-    )
+    assert runs.train_and_judge(wanted, tiny)["facts"]["recipe"] == "scratch+quick"

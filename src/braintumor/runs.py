@@ -6,20 +6,26 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+from braintumor import config, dataset
+from braintumor.config import Settings
+from braintumor.generators import AUGMENTATIONS, sequences, subset_sequence
+from braintumor.metrics import metrics_row
+from braintumor.models import NOT_CHECKED, choose_precision, describe_weights
+from braintumor.splits import load_study
+from braintumor.support.cluster import ALONE, apart
+from braintumor.support.files import read_file, read_model, replace_file, write_table
+from braintumor.training import (
+    build_for,
+    run_folder,
+    run_name,
+    train,
+    with_available_weights,
+)
+
 import keras
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-
-from . import config, dataset
-from .cluster import ALONE, apart
-from .config import Settings
-from .files import read_file, read_model, replace_file, write_table
-from .generators import AUGMENTATIONS, sequences, subset_sequence
-from .metrics import metrics_row
-from .models import NOT_CHECKED, choose_precision, describe_weights
-from .splits import load_study
-from .training import build_for, run_folder, run_name, train, with_available_weights
 
 JUDGES = ["validation", "other_source", "test"]  # subsets that never train
 LAST_FILE = "settings.json"  # of a run, written last: where it is, the others are

@@ -4,13 +4,13 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from braintumor.images import head_frame, read_scan
+
 import cv2
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 from sklearn.ensemble import HistGradientBoostingClassifier
-
-from .images import head_frame, read_scan
 
 FEATURES = [
     "width",

@@ -1,7 +1,7 @@
 """Where does a network look? The heat is that of the gradient, and the scores know a box when they see one."""
 
 from braintumor import models
-from braintumor.app import explain
+from braintumor.studies import localization
 
 import cv2
 import keras
@@ -47,7 +47,7 @@ def test_the_heat_is_that_of_the_numerical_gradient(name):
         expected = cv2.resize(
             np.float32(np.maximum(slope, 0)), (96, 96), interpolation=cv2.INTER_LINEAR
         )
-        heat = explain.grad_cam(network, SCANS[scan : scan + 1], np.array([which]))
+        heat = localization.grad_cam(network, SCANS[scan : scan + 1], np.array([which]))
         assert heat.shape == (1, 96, 96) and heat.dtype == "float32" and expected.any()
         np.testing.assert_allclose(heat[0], expected / expected.max(), atol=1e-3)
 
@@ -65,12 +65,12 @@ def test_heat_is_highest_where_the_evidence_is():
     last.set_weights([np.array([[-1.0, 1.0]]), np.zeros(2)])
     images = np.zeros((2, 32, 32, 1), "float32")
     images[:, 16:24, 8:16] = 1  # one cell of the 4 x 4 features
-    bright, dark = explain.grad_cam(network, images, np.array([1, 0]))
+    bright, dark = localization.grad_cam(network, images, np.array([1, 0]))
     assert np.unravel_index(bright.argmax(), bright.shape)[0] in range(16, 24)
     assert bright.max() == 1
     assert not dark.any()  # nothing speaks for 'dark'
     box = np.array([[8, 16, 8, 8]] * 2, float)
-    scores = explain.localise(np.stack([bright, dark]), box)
+    scores = localization.localise(np.stack([bright, dark]), box)
     assert scores["hit"].tolist() == [1, 0]
     assert scores.loc[0, "share"] > 0.4 and scores.loc[0, "iou"] > 0.6
     assert (scores.loc[1] == 0).all()
@@ -84,9 +84,9 @@ def test_heat_that_is_the_box_scores_full_marks_and_even_heat_its_share_of_the_a
     box = np.array([[x, y, min(width, 16 - x), min(height, 16 - y)]], float)
     exact, even = np.zeros((1, 16, 16)), np.ones((1, 16, 16))
     exact[0, y : y + height, x : x + width] = 1
-    assert explain.localise(exact, box).loc[0].tolist() == [1, 1, 1]
+    assert localization.localise(exact, box).loc[0].tolist() == [1, 1, 1]
     area = box[0, 2] * box[0, 3] / 256
-    assert explain.localise(even, box).loc[0].tolist() == pytest.approx(
+    assert localization.localise(even, box).loc[0].tolist() == pytest.approx(
         [area] * 3
     )  # every pixel is the warmest
 
@@ -95,14 +95,16 @@ def test_a_heat_map_of_few_fields_meets_a_field_and_misses_what_lies_between():
     boxes = np.array(
         [[32, 32, 32, 32], [28, 28, 8, 8]], float
     )  # a field of the 4 x 4, and the corner of four
-    tumours = explain.in_boxes(boxes, 128)
-    assert explain.localise(tumours.astype(float), boxes)["hit"].tolist() == [1, 1]
-    coarse = explain.localise(explain.on_fields(tumours, 4), boxes)["hit"]
+    tumours = localization.in_boxes(boxes, 128)
+    assert localization.localise(tumours.astype(float), boxes)["hit"].tolist() == [1, 1]
+    coarse = localization.localise(localization.on_fields(tumours, 4), boxes)["hit"]
     assert coarse[0] == 1 and coarse[1] < 0.1
 
 
 def test_the_centre_of_the_image_is_not_to_one_side_on_an_even_number_of_fields():
     bump = np.hanning(130)[1:-1]
-    heat = explain.on_fields([np.outer(bump, bump)] * 4, 4)
+    heat = localization.on_fields([np.outer(bump, bump)] * 4, 4)
     corners = np.array([[x, y, 64, 64] for x in (0, 64) for y in (0, 64)], float)
-    assert explain.localise(heat, corners)["hit"].tolist() == pytest.approx([0.25] * 4)
+    assert localization.localise(heat, corners)["hit"].tolist() == pytest.approx(
+        [0.25] * 4
+    )

@@ -1,10 +1,10 @@
 """Why the original's ResNet50 collapsed: batch-norm statistics followed through a training, and estimated anew."""
 
+from braintumor.models import batch_norms
+
 import keras
 import numpy as np
 import pandas as pd
-
-from .models import batch_norms
 
 
 def renew_statistics(model: keras.Model, batches, layers) -> None:
