@@ -120,6 +120,7 @@ def settings_of(options: argparse.Namespace):
 
 def train(options: argparse.Namespace) -> int:
     """Train and judge as the options say, print the scores and give them their rows in metrics.csv."""
+    from braintumor import runs
     from braintumor.support import cluster
 
     settings = settings_of(options)

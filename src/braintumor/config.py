@@ -1,90 +1,174 @@
-"""What exactly is being run: the settings of a study, its recipes and the folders it uses."""
+"""What exactly is being run: the settings of a study, its recipes and its folders."""
 
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 ROOT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
-DATA_DIR = ROOT / "data"  # downloads and the committed group table
-RESULTS_DIR = ROOT / "results"  # small committed facts
+DATA_DIR = ROOT / "data"  # downloads, and the committed table of patient groups
+RESULTS_DIR = ROOT / "results"  # small result files, committed
 MODELS_DIR = ROOT / "models"  # a committed classifier and its checksum
-BUILD_DIR = ROOT / "build"  # ignored: phantoms, model files, whatever a quick run makes
+BUILD_DIR = ROOT / "build"  # ignored by git: model files, and all that a quick run makes
 
-PLAIN = dict(
-    batch_norm_momentum=None,
-    zero_init=False,
-    frame="scan",
-    augmentation="original",
-    label_smoothing=0.0,
-    class_weights=False,
-    ema=False,
-    rate=1.0,
-)
+FOLDS = 5  # folds of the patient split; one of them, 20 %, is held out for validation
+PROTOCOLS = [
+    "patient",
+    "original",
+    "testing",
+    "source",
+    *(f"patient-{fold}" for fold in range(1, FOLDS)),
+]
+SMALLEST_IMAGE = 32  # pixels: the smallest input that VGG16 and ResNet50 accept
+PRECISIONS = ["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: where it starts, what it sees, how it learns.
+
+    Attributes:
+        base: ``original``, as the reference study did: all layers at Adam's default
+            rate. ``transfer``: first the head, on features of the frozen backbone, then
+            the late layers too. ``scratch``: all layers, from random weights.
+        convention: How the scaling layer turns inputs in [0, 1] into what the backbone
+            receives. ``unit``: as they are. ``imagenet``: as the ImageNet weights expect
+            them. ``centred``: about zero mean and unit variance.
+        batch_norm_momentum: Of the moving statistics. None: Keras' default, 0.99.
+        zero_init: Whether residual blocks start as the identity.
+        frame: ``scan``: the whole image is stretched to a square. ``head``: it is
+            cropped to the head, and its intensities are spread.
+        augmentation: The augmentation of training scans, a key of
+            ``generators.AUGMENTATIONS``.
+        label_smoothing: Weight of the uniform distribution in training targets.
+        class_weights: Whether scans of rare classes count more in the training loss.
+        ema: Whether a moving average of the weights is evaluated and kept.
+        learning_rate_factor: Multiplies the learning rate of ``scratch``.
+    """
+
+    base: str
+    convention: str
+    batch_norm_momentum: float | None = None
+    zero_init: bool = False
+    frame: str = "scan"
+    augmentation: str = "original"
+    label_smoothing: float = 0.0
+    class_weights: bool = False
+    ema: bool = False
+    learning_rate_factor: float = 1.0
+
+
 RECIPES = {
-    "original": dict(
-        convention="unit"
-    ),  # as the study began: all at Adam's default rate, [0, 1] into the backbone
-    "transfer": dict(
-        convention="imagenet"
-    ),  # the head on features of the frozen backbone, then late layers too
-    "scratch": dict(
-        convention="centred", batch_norm_momentum=0.9
-    ),  # random weights, statistics that follow quickly
+    "original": Recipe(base="original", convention="unit"),
+    "transfer": Recipe(base="transfer", convention="imagenet"),
+    "scratch": Recipe(base="scratch", convention="centred", batch_norm_momentum=0.9),
 }
-OPTIONS = {  # written behind a recipe: scratch+head+looks
-    "zero_init": ("zero_init", True),  # residual blocks start as the identity
-    "head": (
-        "frame",
-        "head",
-    ),  # crop to the head, spread its grey levels, keep its aspect
-    "looks": (
-        "augmentation",
-        "looks",
-    ),  # zoom, stretch, other grey scales, blur and noise as well
-    "smooth": (
-        "label_smoothing",
-        0.1,
-    ),  # train towards 92.5 % of a scan's class and 2.5 % of each other
-    "balanced": ("class_weights", True),  # scans of rare classes count more in training
-    "ema": ("ema", True),  # judge and keep a moving average of the weights
-    "quick": (
-        "rate",
-        5 / 3,
-    ),  # from random weights, larger steps: for runs of few epochs
+# what may follow the name of a recipe, as in "scratch+head+looks"
+RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
+    "zero_init": {"zero_init": True},
+    "head": {"frame": "head"},
+    "looks": {"augmentation": "looks"},
+    "smooth": {"label_smoothing": 0.1},
+    "balanced": {"class_weights": True},
+    "ema": {"ema": True},
+    "quick": {"learning_rate_factor": 5 / 3},
 }
 
 
-def recipe_named(name: str) -> dict:
-    """What a recipe and its options make of ``PLAIN``; ValueError for a part that is not there."""
+def parse_recipe(name: str) -> Recipe:
+    """Turn the name of a recipe, such as ``scratch+head+looks``, into a ``Recipe``.
+
+    Args:
+        name: A key of ``RECIPES``, then any keys of ``RECIPE_OPTIONS``, joined by ``+``.
+
+    Returns:
+        The recipe with these options.
+
+    Raises:
+        ValueError: There is no such recipe or option.
+    """
     base, *options = name.split("+")
-    if base not in RECIPES or not set(options) <= set(OPTIONS):
+    unknown_options = set(options) - set(RECIPE_OPTIONS)
+    if base not in RECIPES or unknown_options:
+        recipes = ", ".join(RECIPES)
+        known_options = ", ".join(f"+{option}" for option in RECIPE_OPTIONS)
         raise ValueError(
-            f"There is no recipe '{name}'; choose one of: {', '.join(RECIPES)}, +{', +'.join(OPTIONS)}."
+            f"There is no recipe '{name}'; choose one of: {recipes}, {known_options}."
         )
-    return PLAIN | RECIPES[base] | dict(OPTIONS[option] for option in options)
+    recipe = RECIPES[base]
+    for option in options:
+        recipe = dataclasses.replace(recipe, **RECIPE_OPTIONS[option])
+    return recipe
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that decides a result, apart from the model and the data themselves."""
+    """Everything that decides a result, apart from the model and the scans.
+
+    Attributes:
+        preset: The preset that the settings began as; it decides ``results_dir``.
+        protocol: How scans are split, one of ``PROTOCOLS``; see
+            ``splits.assign_subsets``.
+        recipe: How the network is trained, see ``parse_recipe``.
+        weights: Where the backbone starts: ``imagenet``, ``random``, a weights file, or
+            a folder of weights files.
+        image_size: Side of the square input, in pixels; at least ``SMALLEST_IMAGE``.
+        batch_size: Scans in a training step, at least 1.
+        head_epochs: With the recipe ``transfer``, how many of the epochs train the head
+            alone.
+        epochs: Epochs in all, at least 1.
+        max_scans: About how many scans are used, a stratified part. None: all.
+        precision: A Keras dtype policy, one of ``PRECISIONS``; ``auto`` takes the
+            fastest that the hardware computes natively.
+        seed: Decides the folds, the first weights, the order of scans and their
+            augmentation; at least 0.
+        unreadable: What to do with damaged files: ``stop`` before training, with a list
+            of them, or ``leave_out``.
+
+    Raises:
+        ValueError: A setting is out of range; the message names it.
+    """
 
     preset: str
-    protocol: str  # patient | patient-1 ... patient-4 | original | testing | source, see splits.py
-    recipe: str  # original | transfer | scratch, with options: scratch+head+looks
-    weights: str  # imagenet | random | a weights file | a folder of weights files
-    image_size: int  # pixels; scans become squares
+    protocol: str
+    recipe: str
+    weights: str
+    image_size: int
     batch_size: int
-    head_epochs: int  # so many of the epochs train the head on the frozen backbone (recipe transfer only)
+    head_epochs: int
     epochs: int
-    max_scans: int | None  # about so many scans, a stratified part
-    precision: str  # a Keras dtype policy | auto: the fastest one that the processor has hardware for
+    max_scans: int | None
+    precision: str
     seed: int
-    unreadable: str = "stop"  # before training, with a list of bad files | leave_out: go on without them
+    unreadable: str = "stop"
+
+    def __post_init__(self) -> None:
+        parse_recipe(self.recipe)
+        _check_choice("protocol", self.protocol, PROTOCOLS)
+        _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("unreadable", self.unreadable, ["stop", "leave_out"])
+        _check_number("image_size", self.image_size, at_least=SMALLEST_IMAGE)
+        _check_number("batch_size", self.batch_size, at_least=1)
+        _check_number("head_epochs", self.head_epochs, at_least=0)
+        _check_number("epochs", self.epochs, at_least=1)
+        _check_number("seed", self.seed, at_least=0)
+        if self.max_scans is not None:
+            _check_number("max_scans", self.max_scans, at_least=1)
+        if not self.weights:
+            raise ValueError("weights is empty: set it to 'imagenet', 'random' or a file.")
+
+    @property
+    def recipe_options(self) -> Recipe:
+        """The recipe as an object, instead of its name."""
+        return parse_recipe(self.recipe)
 
     @property
     def results_dir(self) -> Path:
-        """Where result files go; ``cpu`` and ``cpu-scratch`` share a folder, as their runs have other recipes."""
+        """The folder of result files.
+
+        ``cpu`` and ``cpu-scratch`` share one, as their runs differ by recipe.
+        """
         if self.preset == "sample":
             return BUILD_DIR / "results"
         if self.preset == "full":
@@ -92,36 +176,68 @@ class Settings:
         return RESULTS_DIR
 
 
-_CPU = dict(
-    protocol="patient",
-    recipe="transfer",
-    weights="imagenet",
-    image_size=128,
-    batch_size=32,
-    head_epochs=5,
-    epochs=20,
-    max_scans=None,
-    precision="auto",
-)
-PRESETS = {
-    "sample": _CPU
-    | dict(
-        image_size=48, batch_size=16, head_epochs=2, epochs=6, max_scans=400
-    ),  # runs in minutes
-    "cpu": _CPU,  # all scans on a laptop without a GPU
-    "cpu-scratch": _CPU
-    | dict(
-        recipe="scratch", weights="random", head_epochs=0
-    ),  # nothing to download but the scans
-    "full": _CPU | dict(image_size=224),  # all scans at the original's size, on a GPU
+def _check_choice(name: str, value: object, choices: list[str]) -> None:
+    if value not in choices:
+        known = ", ".join(choices)
+        raise ValueError(f"There is no {name} '{value}'; choose one of: {known}.")
+
+
+def _check_number(name: str, value: object, at_least: int) -> None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or value < at_least:
+        raise ValueError(f"{name}={value!r} must be a whole number, {at_least} or more.")
+
+
+# all scans on a laptop without a GPU
+_CPU: dict[str, Any] = {
+    "protocol": "patient",
+    "recipe": "transfer",
+    "weights": "imagenet",
+    "image_size": 128,
+    "batch_size": 32,
+    "head_epochs": 5,
+    "epochs": 20,
+    "max_scans": None,
+    "precision": "auto",
+}
+# a part of the scans, in minutes
+_SAMPLE = {
+    "image_size": 48,
+    "batch_size": 16,
+    "head_epochs": 2,
+    "epochs": 6,
+    "max_scans": 400,
+}
+# no weights to download
+_FROM_RANDOM_WEIGHTS = {"recipe": "scratch", "weights": "random", "head_epochs": 0}
+PRESETS: dict[str, dict[str, Any]] = {
+    "sample": {**_CPU, **_SAMPLE},
+    "cpu": _CPU,
+    "cpu-scratch": {**_CPU, **_FROM_RANDOM_WEIGHTS},
+    # at the image size of the reference study, on a GPU
+    "full": {**_CPU, "image_size": 224},
 }
 
 
-def settings_from(preset: str, **changes) -> Settings:
-    """A preset, which ``BRAINTUMOR_PRESET`` overrides, with changes; ValueError, TypeError for unknown names."""
+def settings_from(preset: str, **changes: Any) -> Settings:
+    """Make settings from a preset.
+
+    Args:
+        preset: A key of ``PRESETS``. The environment variable ``BRAINTUMOR_PRESET``
+            overrides it.
+        **changes: Settings that differ from the preset; ``seed`` is always needed.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ValueError: There is no such preset, or a setting is out of range.
+        TypeError: There is no setting of that name, or ``seed`` is missing.
+    """
     name = os.environ.get("BRAINTUMOR_PRESET") or preset
     if name not in PRESETS:
+        known = ", ".join(PRESETS)
         raise ValueError(
-            f"There is no preset '{name}'; set BRAINTUMOR_PRESET to one of: {', '.join(PRESETS)}."
+            f"There is no preset '{name}'; set BRAINTUMOR_PRESET to one of: {known}."
         )
-    return Settings(preset=name, **(PRESETS[name] | changes))
+    return Settings(preset=name, **{**PRESETS[name], **changes})
