@@ -224,9 +224,12 @@ def our_classifier(model, recipe, fused=True):
     if not fused:
         models.fuse_batch_norms = lambda network: None
     settings = config.settings_from("full", weights="random", recipe=recipe, seed=0)
-    network = training.build_for(settings, model, classes=4)
+    network = models.build_classifier(settings, model, classes=4)
     training.compile_phase(
-        network, training.phases(settings, model)[-1], recipe, steps=1000
+        network,
+        training.training.training_phases(settings, model)[-1],
+        recipe,
+        steps=1000,
     )
     return network
 
@@ -349,7 +352,7 @@ def training_gflop(model):
 
 def our_study(root, scans):
     """Seconds from files to two judged models: 20 epochs of a new head on a frozen backbone each."""
-    from braintumor import generators, runs, training
+    from braintumor import generators, models, runs, training
 
     settings, held_out = (
         config.settings_from("full", weights="random", head_epochs=EPOCHS, seed=0),
@@ -360,7 +363,7 @@ def our_study(root, scans):
     started = time.perf_counter()
     for model in MODELS:
         with tempfile.TemporaryDirectory() as folder:
-            network = training.build_for(settings, model, table["label"].nunique())
+            network = models.build_classifier(settings, model, table["label"].nunique())
             training.train(
                 network,
                 *generators.sequences(table, root, settings),
@@ -383,13 +386,13 @@ def whole_study(root, few=64, more=192):
 
 def predicting(model, batch, precision, exported):
     """Images a second of our classifier at 128 px: by ``predict``, or the same network exported to OpenVINO."""
-    from braintumor import models, training
+    from braintumor import models
 
     precision = models.choose_precision(precision)
     settings = config.settings_from(
         "cpu-scratch", seed=0, precision="float32" if exported else precision
     )
-    network = training.build_for(settings, model, classes=4)
+    network = models.build_classifier(settings, model, classes=4)
     images = one_batch(1)[0][:batch, : settings.image_size, : settings.image_size]
     if not exported:
         return rate(batch, lambda: network.predict(images, verbose=0))
@@ -639,7 +642,7 @@ def draw_ratios(rows, facts):
             ratio,
             y,
             "o",
-            color=plots.INK if reached else plots.MODEL_COLOURS["resnet50"],
+            color=plots.INK if reached else plots.MODEL_COLORS["resnet50"],
             markersize=8,
         )
         axes.text(
@@ -652,12 +655,12 @@ def draw_ratios(rows, facts):
         )
         if target:
             axes.plot(
-                target, y, "|", color=plots.GREY, markersize=14, markeredgewidth=2
+                target, y, "|", color=plots.GRAY, markersize=14, markeredgewidth=2
             )
     axes.set_yticks(
         range(len(rows)), [ROWS[name][0] for name in rows["name"]], size=plots.SMALL
     )
-    axes.axvline(1, color=plots.GREY, linewidth=1, linestyle="--")
+    axes.axvline(1, color=plots.GRAY, linewidth=1, linestyle="--")
     axes.set(xscale="log", xlabel="ratio (logarithmic)", ylim=(len(rows) - 0.5, -0.5))
     axes.set_xticks(
         [0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"]
@@ -692,7 +695,7 @@ def draw_stages(rows, facts):
             linewidth=2,
             zorder=1,
         )
-        for value, colour in ((stage.ours, plots.INK), (stage.reference, plots.GREY)):
+        for value, colour in ((stage.ours, plots.INK), (stage.reference, plots.GRAY)):
             axes.plot(value, y, "o", color=colour, markersize=8)
             axes.annotate(
                 f"{value:.3g}",
@@ -717,7 +720,7 @@ def main():
 
     rows, root = [], dataset.locate_data()
     report = dataset.verify(root, dataset.scan_table(root))
-    if report["status"] == "phantoms":
+    if report.status == "phantoms":
         raise SystemExit(
             "The benchmark needs real scans: set BRAINTUMOR_DATA to a folder of them."
         )
@@ -729,7 +732,7 @@ def main():
     table = pd.DataFrame(rows).sort_values(
         "name", key=lambda names: names.map(list(ROWS).index)
     )
-    facts = machine() | {"data": dataset.describe(report)}
+    facts = machine() | {"data": report.summary()}
     runs.write_table(table, arguments.into / "benchmark.csv")
     files.replace_file(
         arguments.into / "benchmark.json",

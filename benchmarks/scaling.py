@@ -100,8 +100,8 @@ meeting = cluster.join(f"127.0.0.1:{port}", processes, process) if processes > 1
 settings = config.settings_from("sample", weights="random", recipe="scratch", head_epochs=0, image_size=64, seed=0,
                                 precision="float32")
 with meeting or contextlib.nullcontext(cluster.ALONE) as share:
-    network = training.build_for(settings, "resnet50", classes=4)
-    training.compile_phase(network, training.phases(settings, "resnet50")[0], "scratch", 4 * steps)
+    network = models.build_classifier(settings, "resnet50", classes=4)
+    training.compile_phase(network, training.training.training_phases(settings, "resnet50")[0], "scratch", 4 * steps)
     images = numpy.random.default_rng(0).integers(0, 256, (32 * steps, 64, 64), "uint8")
     scans = generators.ScanSequence(images, numpy.arange(len(images)) % 4, classes=4, batch_size=32, seed=0,
                                     share=share, augmentation=generators.AUGMENTATIONS["original"])

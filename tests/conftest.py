@@ -70,25 +70,18 @@ def quick():
 @pytest.fixture(scope="session")
 def networks():
     """Both classifiers, starting at random, at 32 px. Tests that change them restore their weights."""
-    from braintumor import models
+    from braintumor import config, models
 
-    build = dict(
-        image_size=32,
-        classes=CLASSES,
-        weights="random",
-        convention="imagenet",
-        batch_norm_momentum=None,
-        precision="float32",
-        seed=0,
-    )
+    settings = config.Settings(preset="sample", **QUICK)
     return {
-        name: models.build_classifier(name, **build) for name in ("vgg16", "resnet50")
+        name: models.build_classifier(settings, name, CLASSES)
+        for name in ("vgg16", "resnet50")
     }
 
 
 def tiny_backbone():
     """Two convolutions with batch norm, which train in no time."""
-    from braintumor import models
+    from braintumor import backbones
 
     import keras
 
@@ -103,32 +96,35 @@ def tiny_backbone():
             inputs, keras.layers.BatchNormalization(name="late_norm")(late), name=name
         )
 
-    return models.Backbone(constructor, "tiny.weights.h5", models.CAFFE, "late", 1e-3)
+    return backbones.Backbone(
+        constructor, "tiny.weights.h5", backbones.CAFFE, "late", 1e-3
+    )
 
 
 @pytest.fixture(scope="module")
 def tiny():
     """The name of a third backbone, see ``tiny_backbone``."""
-    from braintumor import models
+    from braintumor import backbones
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.BACKBONES, "tiny", tiny_backbone())
+        patch.setitem(backbones.BACKBONES, "tiny", tiny_backbone())
         yield "tiny"
 
 
 @pytest.fixture
 def build_folder(tmp_path, monkeypatch):
     """All that runs write goes into a temporary folder."""
-    from braintumor import config, training
+    from braintumor import config
 
-    for module in (config, training):
-        monkeypatch.setattr(module, "BUILD_DIR", tmp_path / "build")
+    monkeypatch.setattr(config, "BUILD_DIR", tmp_path / "build")
     monkeypatch.setattr(config, "RESULTS_DIR", tmp_path / "results")
     return tmp_path / "build"
 
 
 def made_up(seed=0, share=None, scans=20):
     """Fresh train and validation sequences of made-up scans, bright or dark by class."""
+    from functools import partial
+
     from braintumor import generators
     from braintumor.support import cluster
 
@@ -136,18 +132,16 @@ def made_up(seed=0, share=None, scans=20):
 
     draw = np.random.default_rng(1)
     labels = np.arange(scans) % CLASSES
-    images = (
-        draw.integers(0, 60, (scans, 32, 32)) + 60 * labels[:, None, None]
-    ).astype("uint8")
-    common = dict(
-        classes=CLASSES, batch_size=8, seed=seed, share=share or cluster.ALONE
-    )
-    return (
-        generators.ScanSequence(
-            images, labels, augmentation=generators.AUGMENTATIONS["original"], **common
-        ),
-        generators.ScanSequence(images, labels, augmentation=None, **common),
-    )
+    noise = draw.integers(0, 60, (scans, 32, 32))
+    images = (noise + 60 * labels[:, None, None]).astype("uint8")
+    sequence = generators.ScanSequence
+    if share is not None:
+        sequence = partial(cluster.SharedScanSequence, share=share)
+    options = {"classes": CLASSES, "batch_size": 8, "seed": seed}
+    original = generators.AUGMENTATIONS["original"]
+    train_scans = sequence(images, labels, augmentation=original, **options)
+    validation_scans = sequence(images, labels, augmentation=None, **options)
+    return train_scans, validation_scans
 
 
 @pytest.fixture(scope="session")
@@ -159,15 +153,14 @@ def two_sequences():
 @pytest.fixture(scope="session")
 def trained(few_phantoms, tmp_path_factory):
     """A short training of the backbone ``tiny`` on phantoms, packaged: settings, table, root, file and folder."""
-    from braintumor import config, models, runs, splits, training
+    from braintumor import backbones, config, runs, splits
     from braintumor.app import release
 
     root, folder = few_phantoms[0], tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        for module in (config, training):
-            patch.setattr(module, "BUILD_DIR", folder / "build")
+        patch.setattr(config, "BUILD_DIR", folder / "build")
         patch.setenv("BRAINTUMOR_DATA", str(root))
-        patch.setitem(models.BACKBONES, "tiny", tiny_backbone())
+        patch.setitem(backbones.BACKBONES, "tiny", tiny_backbone())
         settings = config.Settings(
             preset="sample",
             protocol="original",
@@ -181,7 +174,7 @@ def trained(few_phantoms, tmp_path_factory):
             precision="float32",
             seed=0,
         )
-        runs.train_and_judge(settings, "tiny")
+        runs.train_and_evaluate(settings, "tiny")
         _, table, _ = splits.load_study(settings)
         return (
             settings,

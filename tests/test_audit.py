@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from braintumor import dataset, generators, metrics, splits
+from braintumor import dataset, generators, images, metrics, splits
 from braintumor.studies import audit
 
 import cv2
@@ -19,7 +19,7 @@ REAL = os.environ.get("BRAINTUMOR_DATA")
 
 def saved_again(root, source, target, quality):
     """The same picture with other bytes."""
-    pixels = generators.read_scan(root / source)
+    pixels = images.read_scan(root / source)
     (root / target).write_bytes(
         cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
     )
@@ -35,7 +35,7 @@ def copied(tmp_path_factory):
     )[0]
     folder = "Testing/glioma_tumor"
     shutil.copy(root / source, root / folder / "bytes.jpg")
-    pixels = generators.read_scan(root / source)
+    pixels = images.read_scan(root / source)
     cv2.imwrite(str(root / folder / "pixels.png"), pixels)
     saved_again(root, source, f"{folder}/look.jpg", quality=60)
     return audit.describe_scans(dataset.scan_table(root), root).set_index("path")

@@ -79,7 +79,7 @@ def test_a_tumour_is_small_or_large_among_those_of_its_class():
 
 def test_a_share_of_all_scans_has_the_accuracy_and_interval_of_the_metrics():
     for rows in committed_predictions():
-        accuracy = metrics.with_bounds(metrics.with_intervals(rows), ["accuracy"])
+        accuracy = metrics.with_bounds(metrics.score_intervals(rows), ["accuracy"])
         expected = update_readme.with_interval(accuracy, "accuracy")
         assert (
             update_readme.share(rows, rows["label"]) == f"{expected}, n = {len(rows)}"

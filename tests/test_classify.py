@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from braintumor import __main__ as command
-from braintumor import config, dataset, metrics, runs, training
+from braintumor import config, images, metrics, runs, training
 from braintumor.app import answers, classify
 from braintumor.support import files
 
@@ -48,7 +48,7 @@ def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifi
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "BUILD_DIR", folder / "build")
         before = runs.predict(
-            runs.trained_network(settings, "tiny", table),
+            runs.load_trained_network(settings, "tiny", table),
             table,
             "test",
             root,
@@ -80,7 +80,7 @@ def test_a_training_scan_is_as_similar_as_can_be_and_one_in_twenty_of_validation
 
 def test_what_is_no_scan_is_flagged_in_words_as_well(trained, classifier):
     scans = [
-        dataset.read_scan(file) for file in sorted(trained[2].glob("Testing/*/*.jpg"))
+        images.read_scan(file) for file in sorted(trained[2].glob("Testing/*/*.jpg"))
     ]
     noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64), dtype="uint8")
     blank = np.full((30, 30), 128, "uint8")
@@ -98,13 +98,11 @@ def test_a_folder_a_list_and_an_array_give_the_same_answers(trained, classifier)
     files = sorted(root.glob("Testing/*/*.jpg"))
     assert folder["file"].tolist() == list(map(str, files))
     pd.testing.assert_frame_equal(folder, classify.classify(files, classifier))
-    arrays = classify.classify([dataset.read_scan(file) for file in files], classifier)
+    arrays = classify.classify([images.read_scan(file) for file in files], classifier)
     pd.testing.assert_frame_equal(
         arrays.drop(columns="file"), folder.drop(columns="file")
     )
-    one = classify.classify(dataset.read_scan(files[0]), classifier).drop(
-        columns="file"
-    )
+    one = classify.classify(images.read_scan(files[0]), classifier).drop(columns="file")
     assert one.iloc[0]["says"] == folder.iloc[0]["says"]
     pd.testing.assert_frame_equal(one, folder.drop(columns="file").head(1), rtol=1e-4)
 
@@ -145,7 +143,7 @@ def test_a_page_is_what_the_study_reads(name, tmp_path):
         cv2.blur(generator.integers(0, 256, (40, 50, 3), dtype="uint8"), (9, 9)),
     )
     (page,), problem = classify.read_pages(tmp_path / name)
-    np.testing.assert_array_equal(page, dataset.read_scan(tmp_path / name))
+    np.testing.assert_array_equal(page, images.read_scan(tmp_path / name))
     assert page.dtype == "uint8" and problem == ""
 
 
@@ -386,7 +384,7 @@ def test_what_stops_a_training_is_a_sentence_and_no_traceback(monkeypatch):
     def fail(*_):
         raise MemoryError("Out of memory: set batch_size=8 in settings_from.")
 
-    monkeypatch.setattr(runs, "train_and_judge", fail)
+    monkeypatch.setattr(runs, "train_and_evaluate", fail)
     with pytest.raises(SystemExit, match="^Out of memory: set batch_size=8"):
         command.main(["train", "--model", "vgg16"])
 
@@ -492,7 +490,7 @@ def test_an_exported_classifier_gives_the_same_probabilities(
     )
     scans = [
         cv2.resize(
-            dataset.read_scan(trained[2] / path), (32, 32), interpolation=cv2.INTER_AREA
+            images.read_scan(trained[2] / path), (32, 32), interpolation=cv2.INTER_AREA
         )
         for path in trained[1]["path"]
     ]

@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from braintumor import generators, training
+from braintumor import generators, models, training
 from braintumor.__main__ import commands
 from braintumor.app import classify
-from braintumor.support import cluster
+from braintumor.support import checkpoints, cluster
 from braintumor.support.cluster import Share
 
 import keras
@@ -135,14 +135,14 @@ folder, model, recipe, epochs, scans, *where = sys.argv[1:]
 import conftest
 from braintumor import config, models, training
 from braintumor.support import cluster
-models.BACKBONES["tiny"] = conftest.tiny_backbone()
+backbones.BACKBONES["tiny"] = conftest.tiny_backbone()
 by_hand = (where[0], *map(int, where[1:])) if len(where) == 3 else ()
 meeting = cluster.join(*by_hand) if where else contextlib.nullcontext(cluster.ALONE)
 settings = config.Settings(preset="sample", **conftest.QUICK | dict(recipe=recipe, epochs=int(epochs)))
 with meeting as share:
-    network = training.build_for(settings, model, classes=4)
-    training.train(network, *conftest.made_up(share=share, scans=int(scans)), settings, Path(folder))
-print("first" if share.first else "other")
+    network = models.build_classifier(settings, model, classes=4)
+    cluster.train(network, *conftest.made_up(share=share, scans=int(scans)), settings, Path(folder), share)
+print("first" if share.is_first else "other")
 """
 
 
@@ -218,16 +218,19 @@ def finish(processes):
 
 def assert_same_training(settings, model, one: Path, other: Path):
     """Losses within 1e-5, weights, batch norm's statistics and the optimizer's included, within 1e-4."""
-    histories = [training.read_history(folder) for folder in (one, other)]
+    histories = [checkpoints.read_history(folder) for folder in (one, other)]
     columns = ["epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy"]
     pd.testing.assert_frame_equal(
         *(history[columns] for history in histories), rtol=0, atol=1e-5
     )
     weights = []
     for folder in (one, other):
-        network = training.build_for(settings, model, classes=4)
+        network = models.build_classifier(settings, model, classes=4)
         training.compile_phase(
-            network, training.phases(settings, model)[-1], settings.recipe, 3
+            network,
+            training.training.training_phases(settings, model)[-1],
+            settings.recipe_options,
+            3,
         )
         network.load_weights(folder / training.CHECKPOINT.format(len(histories[0])))
         weights.append(
@@ -351,12 +354,12 @@ def test_when_a_process_dies_the_others_end_and_any_number_goes_on(
     for processes, victim, how in ((2, 1, signal.SIGKILL), (4, 0, signal.SIGTERM)):
         together, done = (
             launch("together", tiny, 40, processes),
-            len(training.read_history(folder)),
+            len(checkpoints.read_history(folder)),
         )
-        wait_for(lambda done=done: len(training.read_history(folder)) > done + 2)
+        wait_for(lambda done=done: len(checkpoints.read_history(folder)) > done + 2)
         together[victim].send_signal(how)
         assert_all_end(together)
-        assert done + 2 < len(training.read_history(folder)) < 40
+        assert done + 2 < len(checkpoints.read_history(folder)) < 40
     finish(launch("together", tiny, 40, 1))
     finish(launch("alone", tiny, 40, 1))
     assert_same_training(quick(recipe=SCRATCH), tiny, folder, tmp_path / "alone")
@@ -377,7 +380,7 @@ def test_a_number_of_processes_that_makes_fewer_steps_goes_on_as_well(
         finish(
             launch("together", tiny, epochs, processes, scans=17)
         )  # 3 steps an epoch for one, else 2
-        rates = training.read_history(tmp_path / "together")["learning_rate"]
+        rates = checkpoints.read_history(tmp_path / "together")["learning_rate"]
         assert len(rates) == epochs and rates.iloc[-1] == 0
 
 

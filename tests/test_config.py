@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from braintumor import config, training
+from braintumor import config, runs
 
 import pytest
 
@@ -70,7 +70,7 @@ def test_presets_that_share_a_folder_name_their_runs_differently():
     cpu, scratch = (
         config.settings_from(name, seed=0) for name in ("cpu", "cpu-scratch")
     )
-    assert training.run_name(cpu, "vgg16") != training.run_name(scratch, "vgg16")
+    assert runs.run_name(cpu, "vgg16") != runs.run_name(scratch, "vgg16")
 
 
 def test_only_the_preset_from_scratch_needs_no_pretrained_weights():
@@ -89,8 +89,8 @@ def test_folders_belong_to_the_checkout_wherever_it_is_run_from():
 
 def test_options_behind_a_recipe_change_what_it_decides():
     plain, more = (
-        config.recipe_named("scratch"),
-        config.recipe_named("scratch+head+zero_init"),
+        config.parse_recipe("scratch"),
+        config.parse_recipe("scratch+head+zero_init"),
     )
     assert more == plain | {"frame": "head", "zero_init": True}
 
@@ -101,4 +101,4 @@ def test_an_unknown_recipe_or_option_is_an_error_that_lists_the_known_ones(name)
         ValueError,
         match=r"choose one of: original, transfer, scratch, \+zero_init, \+head",
     ):
-        config.recipe_named(name)
+        config.parse_recipe(name)

@@ -133,7 +133,7 @@ def test_copies_of_an_unknown_scan_share_a_group_and_are_a_conflict_if_their_lab
 
 
 def test_phantoms_bring_their_own_table(root):
-    known(root).to_csv(root / dataset.PHANTOM_TABLE, index=False)
+    known(root).to_csv(root / dataset.SYNTHETIC_TABLE, index=False)
     assert dataset.scan_table(root)["group"].str.startswith("patient-").all()
 
 
@@ -211,8 +211,8 @@ def test_the_right_scans_are_verified(root):
         report
         == {"name": download.DATASET, "status": "verified"} | numbers | differences
     )
-    assert dataset.describe(report) == "verified 12/12"
-    assert dataset.note(report) == ""
+    assert report.summary() == "verified 12/12"
+    assert report.banner == ""
     assert json.loads(json.dumps(report)) == report
 
 
@@ -221,17 +221,17 @@ def test_every_difference_is_counted_named_and_explained(root):
     folder = root / "Training/no_tumor"
     (folder / "scan 0.jpg").unlink()
     report = check(root, reference)
-    assert (report["status"], report["verified"]) == ("incomplete", 11)
-    assert report["missing"] == ["Training/no_tumor/scan 0.jpg"]
+    assert (report.status, report.verified) == ("incomplete", 11)
+    assert report.missing == ["Training/no_tumor/scan 0.jpg"]
     (folder / "scan 1.jpg").write_bytes((folder / "scan 2.jpg").read_bytes())
     (folder / "new.jpg").write_bytes((folder / "scan 2.jpg").read_bytes())
     report = check(root, reference)
-    assert (report["status"], report["verified"], report["scans"]) == (
+    assert (report.status, report.verified, report.scans) == (
         "changed",
         10,
         12,
     )
-    lines = dataset.describe(report).splitlines()
+    lines = report.summary().splitlines()
     assert lines[0] == "verified 10/12"
     assert lines[1].startswith("1 missing (") and lines[1].endswith(
         "): Training/no_tumor/scan 0.jpg"
@@ -247,24 +247,21 @@ def test_every_difference_is_counted_named_and_explained(root):
 def test_at_most_ten_names_are_listed(tmp_path):
     reference = known(write_scans(tmp_path / "all", scans=8))
     report = check(write_scans(tmp_path / "part", scans=3), reference)
-    assert dataset.describe(report).endswith("and 10 more")
+    assert report.summary().endswith("and 10 more")
 
 
 def test_another_data_set_is_unverified(root, tmp_path):
     report = check(write_scans(tmp_path / "other", labels=("a", "b")), known(root))
-    assert (report["name"], report["status"]) == ("unverified data set", "unverified")
-    assert dataset.describe(report).startswith("unverified data set: 12 scans")
+    assert (report.name, report.status) == ("unverified data set", "unverified")
+    assert report.summary().startswith("unverified data set: 12 scans")
 
 
 def test_phantoms_are_called_phantoms_everywhere(root):
-    known(root).to_csv(root / dataset.PHANTOM_TABLE, index=False)
+    known(root).to_csv(root / dataset.SYNTHETIC_TABLE, index=False)
     report = dataset.verify(root, dataset.scan_table(root))
-    assert (report["name"], report["status"]) == ("phantoms", "phantoms")
-    assert dataset.note(report) == "PHANTOMS: synthetic drawings, not patients"
-    assert (
-        dataset.describe(report)
-        == "PHANTOMS: synthetic drawings, not patients (12 scans)"
-    )
+    assert (report.name, report.status) == ("phantoms", "phantoms")
+    assert report.banner == "PHANTOMS: synthetic drawings, not patients"
+    assert report.summary() == "PHANTOMS: synthetic drawings, not patients (12 scans)"
 
 
 @on_real_scans

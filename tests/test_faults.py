@@ -18,16 +18,18 @@ import zipfile
 from pathlib import Path
 
 from braintumor import (
+    backbones,
     config,
     dataset,
     generators,
+    images,
     metrics,
     models,
     runs,
     splits,
     training,
 )
-from braintumor.support import files
+from braintumor.support import checkpoints, files, progress
 
 import cv2
 import keras
@@ -85,7 +87,7 @@ def test_any_kind_of_image_is_read_as_grey_whatever_its_name(
 ):
     file = tmp_path / "scan.jpg"
     file.write_bytes(encoded(form, mode))
-    scan = dataset.read_scan(file)
+    scan = images.read_scan(file)
     assert scan.dtype == np.uint8
     np.testing.assert_allclose(scan.astype(int), RAMP, atol=tolerance)
 
@@ -99,7 +101,7 @@ def test_a_scan_is_turned_as_its_exif_data_say(tmp_path, orientation, expected):
     exif[0x0112] = orientation
     (tmp_path / "scan.jpg").write_bytes(encoded("JPEG", exif=exif))
     np.testing.assert_allclose(
-        dataset.read_scan(tmp_path / "scan.jpg").astype(int), expected, atol=3
+        images.read_scan(tmp_path / "scan.jpg").astype(int), expected, atol=3
     )
 
 
@@ -125,7 +127,7 @@ def test_part_of_an_image_is_never_taken_for_a_scan(tmp_path_factory, cut, form)
     )
     file = tmp_path_factory.mktemp("cut") / "scan.jpg"
     file.write_bytes(whole[: int(cut * len(whole))])
-    assert dataset.examine(file)[1] in (
+    assert images.examine(file)[1] in (
         "no whole image",
         "empty, or larger than 67 million pixels",
     )
@@ -141,7 +143,7 @@ def test_no_bytes_whatever_do_more_harm_than_a_sentence(
 ):
     file = tmp_path_factory.mktemp("bytes") / "scan.jpg"
     file.write_bytes(head + content)
-    pixels, problem = dataset.examine(file)
+    pixels, problem = images.examine(file)
     assert problem or pixels.ndim == 2
 
 
@@ -208,17 +210,17 @@ def test_before_training_every_bad_file_is_listed_with_the_reason(bad_scans, qui
 def test_a_setting_leaves_bad_files_out_and_the_results_say_which(
     bad_scans, quick, tiny, build_folder
 ):
-    run = runs.train_and_judge(
+    run = runs.train_and_evaluate(
         quick(epochs=1, recipe="scratch", unreadable="leave_out"), tiny
     )
-    assert run["facts"]["left_out"] == sorted(bad_scans)
-    assert sum(run["facts"]["subsets"].values()) == 48 - len(BAD)
+    assert run.provenance["left_out"] == sorted(bad_scans)
+    assert sum(run.provenance["subsets"].values()) == 48 - len(BAD)
 
 
 def test_a_bad_file_costs_no_memory(tmp_path):
     (tmp_path / "bomb.jpg").write_bytes(bomb())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert dataset.examine(tmp_path / "bomb.jpg") == (
+    assert images.examine(tmp_path / "bomb.jpg") == (
         None,
         "empty, or larger than 67 million pixels",
     )
@@ -228,7 +230,7 @@ def test_a_bad_file_costs_no_memory(tmp_path):
 
 
 def test_the_scans_as_published_are_not_examined_twice(root, quick, monkeypatch):
-    monkeypatch.setattr(dataset, "examine", None)
+    monkeypatch.setattr(images, "examine", None)
     assert splits.load_study(quick())[2]["left_out"] == []
 
 
@@ -285,9 +287,7 @@ def test_any_name_is_a_name(root, quick, name):
         min(root.glob("Training/no_tumor/*")), root / "Training/no_tumor" / name
     )
     _, table, report = splits.load_study(quick())
-    assert (
-        f"Training/no_tumor/{name}" in set(table["path"]) and len(report["extra"]) == 1
-    )
+    assert f"Training/no_tumor/{name}" in set(table["path"]) and len(report.extra) == 1
     assert len(generators.sequences(table, root, quick())[0].images) == 29
 
 
@@ -320,7 +320,7 @@ def test_folders_that_link_to_themselves_are_not_followed(root, quick):
 
 def train(settings, model, scans, folder):
     """Train a fresh network, as a restarted notebook does: (its weights, the history)."""
-    network = training.build_for(settings, model, classes=4)
+    network = models.build_classifier(settings, model, classes=4)
     history = training.train(network, *scans, settings, folder)
     return [
         keras.ops.convert_to_numpy(weight) for weight in network.trainable_weights
@@ -349,18 +349,20 @@ def test_killed_at_twenty_moments_a_training_ends_with_the_same_bits(
     for number in range(20):
         process, before = (
             in_another_process(settings, model, scans, folder),
-            len(training.read_history(folder)),
+            len(checkpoints.read_history(folder)),
         )
         process.start()
         if (
             number % 2
         ):  # soon after an epoch, however slow the machine is just now; else at any time
-            while process.is_alive() and len(training.read_history(folder)) == before:
+            while (
+                process.is_alive() and len(checkpoints.read_history(folder)) == before
+            ):
                 time.sleep(0.05)
         process.join(draw.uniform(0, whole / (6 if number % 2 else 1)))
         process.kill()
         process.join()
-        stops.append(len(training.read_history(folder)))
+        stops.append(len(checkpoints.read_history(folder)))
         if stops[-1] == settings.epochs:
             folder = check_same(settings, model, scans, folder, weights, history)
     check_same(settings, model, scans, folder, weights, history)
@@ -392,7 +394,7 @@ def stopped(tiny, quick, two_sequences, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "progress_lines", stop)
+        patch.setattr(progress, "progress_lines", stop)
         train(quick(), tiny, two_sequences(), folder)
     return folder
 
@@ -469,7 +471,7 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written_leaves_the_one_before(
         "history.csv",
     ]
     shutil.copytree(small / "run", tmp_path / "run")
-    assert len(training.read_history(tmp_path / "run")) == 1
+    assert len(checkpoints.read_history(tmp_path / "run")) == 1
     check_same(
         settings,
         "vgg16",
@@ -531,9 +533,9 @@ def test_out_of_memory_suggests_half_the_batch(
         return keras.Model(inputs, Greedy(name="greedy")(inputs), name=name)
 
     monkeypatch.setitem(
-        models.BACKBONES,
+        backbones.BACKBONES,
         "greedy",
-        models.Backbone(constructor, "", models.CAFFE, "greedy", 1e-3),
+        backbones.Backbone(constructor, "", backbones.CAFFE, "greedy", 1e-3),
     )
     with pytest.raises(
         MemoryError, match=r"^Out of memory: set batch_size=4 in settings_from\.$"
@@ -560,9 +562,9 @@ def finished(few_phantoms, tiny, quick, tmp_path_factory):
         patch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
         for module in (config, training):
             patch.setattr(module, "BUILD_DIR", build)
-        run = runs.train_and_judge(settings, tiny)
+        run = runs.train_and_evaluate(settings, tiny)
     runs.write_table(
-        run["predictions"].query("subset == 'validation'"),
+        run.predictions.query("subset == 'validation'"),
         run["folder"] / "predictions.csv",
     )
     return settings, build
@@ -584,7 +586,7 @@ def test_results_of_other_scans_are_never_replaced(judged, root, tiny):
         ValueError,
         match=rf"^'{folder.name}' holds results of other scans or versions: remove it to",
     ):
-        runs.train_and_judge(settings, tiny)
+        runs.train_and_evaluate(settings, tiny)
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
@@ -603,7 +605,7 @@ def test_damaged_results_are_refused_by_name(judged, tiny, name, content):
         ValueError,
         match=rf"^'{folder.name}/{name}' is damaged: restore it or remove that run\.$",
     ):
-        runs.train_and_judge(settings, tiny)
+        runs.train_and_evaluate(settings, tiny)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "flipped bit"])
@@ -621,7 +623,7 @@ def test_a_damaged_model_file_is_refused_by_name(judged, tiny, build_folder, dam
     with pytest.raises(
         ValueError, match=rf"^'{best.parent.name}/best.keras' is damaged"
     ):
-        runs.train_and_judge(settings, tiny)
+        runs.train_and_evaluate(settings, tiny)
 
 
 @pytest.mark.parametrize(
@@ -687,8 +689,8 @@ train, validation = (set(table.loc[table["subset"] == subset, "group"]) for subs
 assert train and validation and not train & validation
 settings = config.settings_from("sample", seed=0, recipe="scratch", weights="random", precision="float32", epochs=1)
 scans, _ = generators.sequences(table, root, settings)
-network = training.build_for(settings, "vgg16", 4)
-training.compile_phase(network, training.phases(settings, "vgg16")[0], "scratch", len(scans))
+network = models.build_classifier(settings, "vgg16", 4)
+training.compile_phase(network, training.training.training_phases(settings, "vgg16")[0], "scratch", len(scans))
 network.train_on_batch(*scans[0])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -377,7 +377,7 @@ def test_every_augmentation_gives_a_scan_of_the_same_size(noise, name):
 
 def test_a_grey_scale_is_a_lookup_table_and_changes_from_scan_to_scan():
     generator = np.random.default_rng(0)
-    scales = [generators.random_grey_scale(generator) for _ in range(50)]
+    scales = [generators.random_intensity_curve(generator) for _ in range(50)]
     assert all((scale.shape, scale.dtype) == ((256,), np.uint8) for scale in scales)
     assert len({scale.tobytes() for scale in scales}) == 50
 

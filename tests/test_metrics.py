@@ -29,7 +29,7 @@ def predictions(scans, seed, *, skill=0.7, scans_a_group=1):
 
 def test_specificity_by_hand():
     confusion = np.array([[3, 1, 0], [0, 2, 0], [1, 0, 3]])
-    scores = metrics.scores_of(confusion, LABELS)
+    scores = metrics.confusion_scores(confusion, LABELS)
     assert [scores[f"specificity_{label}"] for label in LABELS] == [5 / 6, 7 / 8, 1]
 
 
@@ -40,7 +40,7 @@ def test_slices_of_one_patient_make_intervals_wider_than_a_bootstrap_over_scans(
         path=[f"{number:04d}" for number in range(480)]
     )
     honest, naive = (
-        metrics.with_intervals(table, unit).loc["accuracy"]
+        metrics.score_intervals(table, unit).loc["accuracy"]
         for unit in ("group", "path")
     )
     assert honest["value"] == naive["value"]
@@ -151,7 +151,7 @@ def test_a_data_set_without_the_class_no_tumor_has_neither_missed_tumors_nor_fal
 
 def test_a_model_compared_with_itself_differs_in_nothing():
     table = predictions(50, 1)
-    same = metrics.compare(table, table)
+    same = metrics.paired_comparison(table, table)
     assert (same["accuracy"], same["accuracy_low"], same["accuracy_high"]) == (0, 0, 0)
     assert (same["only_first"], same["only_second"], same["p_value"]) == (0, 0, 1)
 
@@ -166,8 +166,8 @@ def test_a_comparison_turned_round_is_its_negative_and_counts_who_is_right_alone
         predictions(scans, seed).assign(predicted="a"),
     )
     there, back = (
-        metrics.compare(first, second),
-        metrics.compare(second, first.sample(frac=1, random_state=seed)),
+        metrics.paired_comparison(first, second),
+        metrics.paired_comparison(second, first.sample(frac=1, random_state=seed)),
     )
     assert there["accuracy"] == pytest.approx(-back["accuracy"])
     assert there["macro_f1_low"] == pytest.approx(-back["macro_f1_high"])
@@ -184,7 +184,7 @@ def test_a_clearly_better_model_is_found_better():
     worse = truth.assign(
         predicted=np.where(np.arange(200) % 3 == 0, "a", truth["predicted"])
     )
-    pair = metrics.compare(truth, worse)
+    pair = metrics.paired_comparison(truth, worse)
     assert (
         pair["accuracy_low"] > 0 and pair["p_value"] < 1e-6 and pair["only_second"] == 0
     )
@@ -193,7 +193,7 @@ def test_a_clearly_better_model_is_found_better():
 def test_only_the_same_scans_can_be_compared():
     table = predictions(20, 0)
     with pytest.raises(ValueError, match="same scans"):
-        metrics.compare(table, table.iloc[1:])
+        metrics.paired_comparison(table, table.iloc[1:])
 
 
 # --- calibration ---

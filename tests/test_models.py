@@ -4,24 +4,16 @@ import contextlib
 import os
 from types import SimpleNamespace
 
-from braintumor import models, training
+from braintumor import backbones, config, models
 from braintumor.config import settings_from
 from braintumor.support import processor
 
 import keras
 import numpy as np
 import pytest
+from conftest import QUICK
 
 BOTH = ("vgg16", "resnet50")
-BUILD = dict(
-    image_size=32,
-    classes=4,
-    weights="random",
-    convention="imagenet",
-    batch_norm_momentum=None,
-    precision="float32",
-    seed=0,
-)
 # TensorFlow asks the processor whether oneDNN has bfloat16, and not whether oneDNN may use it: its own error, then
 HELD_BACK = (
     os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT") != "DEFAULT"
@@ -32,6 +24,12 @@ BFLOAT16 = pytest.mark.skipif(
 )
 SCANS = np.random.default_rng(0).random((6, 32, 32, 1), dtype="float32")
 ONE_HOT = np.eye(4, dtype="float32")[[0, 1, 2, 3, 0, 1]]
+
+
+def build(name, **changes):
+    """A classifier by the quick settings, with single values changed."""
+    settings = config.Settings(preset="sample", **(QUICK | changes))
+    return models.build_classifier(settings, name, classes=4)
 
 
 @pytest.fixture(params=BOTH)
@@ -144,10 +142,11 @@ def test_the_input_convention_is_that_of_keras(networks, name):
 
 
 @pytest.mark.parametrize(
-    ("convention", "black", "white"), [("unit", 0, 1), ("centred", -1, 3)]
+    ("recipe", "convention", "black", "white"),
+    [("original", "unit", 0, 1), ("scratch", "centred", -1, 3)],
 )
-def test_the_other_conventions_only_rescale(tiny, convention, black, white):
-    model = models.build_classifier(tiny, **(BUILD | {"convention": convention}))
+def test_the_other_conventions_only_rescale(tiny, recipe, convention, black, white):
+    model = build(tiny, recipe=recipe)
     layer = model.get_layer(f"{convention}_convention")
     ends = keras.ops.convert_to_numpy(
         layer(np.array([[[[0.0] * 3, [1.0] * 3]]], "float32"))
@@ -156,7 +155,7 @@ def test_the_other_conventions_only_rescale(tiny, convention, black, white):
 
 
 def test_batch_norm_follows_faster_where_a_recipe_wants_it(tiny, networks):
-    model = models.build_classifier(tiny, **(BUILD | {"batch_norm_momentum": 0.9}))
+    model = build(tiny, recipe="scratch")
     assert {
         layer.momentum
         for layer in model.get_layer("backbone").layers
@@ -169,7 +168,7 @@ def test_batch_norm_follows_faster_where_a_recipe_wants_it(tiny, networks):
 
 
 def test_with_zero_init_every_residual_block_starts_as_the_identity():
-    model = models.build_classifier("resnet50", **(BUILD | {"zero_init": True}))
+    model = build("resnet50", recipe="transfer+zero_init")
     base = model.get_layer("backbone")
     last = [layer for layer in base.layers if layer.name.endswith("_3_bn")]
     assert len(last) == 16
@@ -180,10 +179,7 @@ def test_with_zero_init_every_residual_block_starts_as_the_identity():
 
 
 def test_the_same_seed_starts_from_the_same_weights(tiny):
-    first, again, other = (
-        models.build_classifier(tiny, **(BUILD | {"seed": seed})).get_weights()
-        for seed in (0, 0, 1)
-    )
+    first, again, other = (build(tiny, seed=seed).get_weights() for seed in (0, 0, 1))
     assert all(np.array_equal(one, two) for one, two in zip(first, again))
     assert not all(np.array_equal(one, two) for one, two in zip(first, other))
 
@@ -192,11 +188,11 @@ def test_an_unknown_backbone_is_an_error_that_lists_the_known_ones():
     with pytest.raises(
         ValueError, match="no backbone 'vgg17'; choose one of: vgg16, resnet50"
     ):
-        models.backbone_named("vgg17")
+        backbones.backbone_named("vgg17")
 
 
 def test_a_new_backbone_is_one_more_entry(tiny):
-    assert models.build_classifier(tiny, **BUILD).name == "tiny"
+    assert build(tiny).name == "tiny"
 
 
 def test_random_convolutions_keep_the_signal_alive(networks):
@@ -213,7 +209,7 @@ def test_random_convolutions_keep_the_signal_alive(networks):
     "precision", [pytest.param("mixed_bfloat16", marks=BFLOAT16), "mixed_float16"]
 )
 def test_half_precision_inside_float32_outside(tiny, precision):
-    model = models.build_classifier(tiny, **(BUILD | {"precision": precision}))
+    model = build(tiny, precision=precision)
     assert model.get_layer("hidden").compute_dtype == precision.removeprefix("mixed_")
     assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
     probabilities = keras.ops.convert_to_numpy(model(SCANS))
@@ -222,12 +218,10 @@ def test_half_precision_inside_float32_outside(tiny, precision):
 
 
 def test_building_leaves_the_precision_of_other_networks_alone(tiny):
-    models.build_classifier(tiny, **(BUILD | {"precision": "mixed_bfloat16"}))
+    build(tiny, precision="mixed_bfloat16")
     assert keras.config.dtype_policy().name == "float32"
     with pytest.raises(FileNotFoundError):
-        models.build_classifier(
-            tiny, **(BUILD | {"precision": "mixed_bfloat16", "weights": "missing.h5"})
-        )
+        build(tiny, precision="mixed_bfloat16", weights="missing.h5")
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -331,7 +325,7 @@ def test_a_frozen_backbone_does_not_move_and_the_head_does(network):
 
 
 def test_fine_tuning_moves_late_layers_and_no_statistics(network):
-    start = models.backbone_named(network.name).fine_tune_from
+    start = backbones.backbone_named(network.name).fine_tune_from
     models.set_trainable(network, "fine_tune")
     base = network.get_layer("backbone")
     before, first = values(base), [layer.name for layer in base.layers].index(start)
@@ -349,7 +343,7 @@ def test_fine_tuning_moves_late_layers_and_no_statistics(network):
 
 
 def test_training_from_scratch_moves_everything_statistics_too(tiny):
-    model = models.build_classifier(tiny, **BUILD)
+    model = build(tiny)
     models.set_trainable(model, "all")
     before = values(model)
     with few_steps(model):
@@ -390,17 +384,15 @@ def test_a_saved_model_is_complete_and_loads_in_safe_mode(network, tmp_path):
 @pytest.fixture
 def weights_folder(networks, tmp_path):
     """A folder with weights of the random VGG16, in the name and the (legacy) format of Keras' ImageNet weights."""
-    file = tmp_path / "weights" / models.BACKBONES["vgg16"].imagenet_file
+    file = tmp_path / "weights" / backbones.BACKBONES["vgg16"].imagenet_file
     file.parent.mkdir()
     networks["vgg16"].get_layer("backbone").save(file)
     return file.parent
 
 
-@pytest.mark.parametrize("name", ["", models.BACKBONES["vgg16"].imagenet_file])
+@pytest.mark.parametrize("name", ["", backbones.BACKBONES["vgg16"].imagenet_file])
 def test_weights_may_come_from_a_folder_or_a_file(weights_folder, networks, name):
-    model = models.build_classifier(
-        "vgg16", **(BUILD | {"weights": str(weights_folder / name), "seed": 9})
-    )
+    model = build("vgg16", weights=str(weights_folder / name), seed=9)
     loaded, saved = (
         each.get_layer("backbone").get_weights() for each in (model, networks["vgg16"])
     )
@@ -409,28 +401,26 @@ def test_weights_may_come_from_a_folder_or_a_file(weights_folder, networks, name
 
 @pytest.mark.parametrize("where", ["", "my.weights.h5"])
 def test_a_missing_weights_file_is_named(tmp_path, where):
-    missing = where or models.BACKBONES["vgg16"].imagenet_file
+    missing = where or backbones.BACKBONES["vgg16"].imagenet_file
     with pytest.raises(
         FileNotFoundError,
         match=f"^There is no weights file '{missing}' for vgg16: check",
     ):
-        models.build_classifier("vgg16", **(BUILD | {"weights": str(tmp_path / where)}))
+        build("vgg16", weights=str(tmp_path / where))
 
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")
 def test_weights_of_another_network_are_refused(networks, tiny, tmp_path):
     networks["vgg16"].get_layer("backbone").save_weights(tmp_path / "vgg16.weights.h5")
     with pytest.raises(ValueError, match="^'vgg16.weights.h5' holds no tiny weights"):
-        models.build_classifier(
-            tiny, **(BUILD | {"weights": str(tmp_path / "vgg16.weights.h5")})
-        )
+        build(tiny, weights=str(tmp_path / "vgg16.weights.h5"))
 
 
 @pytest.mark.parametrize("name", ["notes.h5", "notes.weights.h5", "notes.txt"])
 def test_a_file_that_holds_no_weights_is_refused(tiny, tmp_path, name):
     (tmp_path / name).write_text("not weights")
     with pytest.raises(ValueError, match=f"^'{name}' holds no tiny weights"):
-        models.build_classifier(tiny, **(BUILD | {"weights": str(tmp_path / name)}))
+        build(tiny, weights=str(tmp_path / name))
 
 
 # --- ImageNet weights ---
@@ -439,7 +429,7 @@ def test_a_file_that_holds_no_weights_is_refused(tiny, tmp_path, name):
 @pytest.fixture
 def offline(tmp_path, monkeypatch):
     """No network, and a Keras that has cached nothing; gives the folder of its cache."""
-    monkeypatch.setattr(models, "reachable", lambda host: False)
+    monkeypatch.setattr(backbones, "reachable", lambda host: False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     return tmp_path / "keras/models"
 
@@ -450,15 +440,15 @@ def test_without_imagenet_weights_one_sentence_says_what_to_do(offline, name):
         FileNotFoundError,
         match=f"^ImageNet weights for {name} .* '{name}_weights.*'cpu-scratch'.$",
     ):
-        models.build_classifier(name, **(BUILD | {"weights": "imagenet"}))
+        build(name, weights="imagenet")
 
 
 def test_imagenet_weights_in_the_cache_need_no_network(offline):
-    assert not models.imagenet_available("vgg16")
+    assert not backbones.imagenet_available("vgg16")
     offline.mkdir(parents=True)
-    (offline / models.BACKBONES["vgg16"].imagenet_file).touch()
-    assert models.imagenet_available("vgg16")
-    assert not models.imagenet_available("resnet50")
+    (offline / backbones.BACKBONES["vgg16"].imagenet_file).touch()
+    assert backbones.imagenet_available("vgg16")
+    assert not backbones.imagenet_available("resnet50")
 
 
 def test_imagenet_weights_are_asked_of_keras_where_they_can_be_had(tiny, monkeypatch):
@@ -466,21 +456,21 @@ def test_imagenet_weights_are_asked_of_keras_where_they_can_be_had(tiny, monkeyp
 
     def constructor(*, weights, **shape):
         asked.append(weights)
-        return models.BACKBONES[tiny].constructor(weights=None, **shape)
+        return backbones.BACKBONES[tiny].constructor(weights=None, **shape)
 
-    entry = models.Backbone(constructor, "any.h5", models.CAFFE, "late", 1e-3)
-    monkeypatch.setitem(models.BACKBONES, "asking", entry)
+    entry = backbones.Backbone(constructor, "any.h5", backbones.CAFFE, "late", 1e-3)
+    monkeypatch.setitem(backbones.BACKBONES, "asking", entry)
     monkeypatch.setattr(
-        models, "reachable", lambda host: host == "storage.googleapis.com"
+        backbones, "reachable", lambda host: host == "storage.googleapis.com"
     )
-    models.build_classifier("asking", **(BUILD | {"weights": "imagenet"}))
+    build("asking", weights="imagenet")
     assert asked == ["imagenet"]
 
 
 def test_only_a_quick_run_falls_back_to_random_weights_and_says_so(
     offline, quick, capsys
 ):
-    available = training.with_available_weights(quick(weights="imagenet"), "vgg16")
+    available = models.with_available_weights(quick(weights="imagenet"), "vgg16")
     assert (available.weights, available.recipe, available.head_epochs) == (
         "random",
         "scratch+quick",
@@ -495,5 +485,5 @@ def test_nothing_falls_back_behind_the_back_of_a_full_run(offline, quick, capsys
         settings_from("full", seed=0),
         quick(weights="random"),
     ):
-        assert training.with_available_weights(settings, "vgg16") is settings
+        assert models.with_available_weights(settings, "vgg16") is settings
     assert capsys.readouterr().out == ""

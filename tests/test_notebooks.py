@@ -334,13 +334,13 @@ def test_the_metrics_are_those_of_every_run(results, tmp_path):
 
 def answers(model, seed, subset):
     run = runs.read_run(ROOT / "results" / f"{model}-scratch-patient-128px-seed{seed}")
-    return run["predictions"].query("subset == @subset")
+    return run.predictions.query("subset == @subset")
 
 
 def test_the_pairs_are_those_of_the_stored_predictions():
     for pair in pd.read_csv(ROOT / "results" / "pairs.csv").to_dict("records"):
         seed, subset = pair.pop("seed"), pair.pop("subset")
-        again = metrics.compare(
+        again = metrics.paired_comparison(
             *(answers(model, seed, subset) for model in ("vgg16", "resnet50"))
         )
         assert again == pytest.approx(pair, rel=1e-5)
@@ -351,7 +351,7 @@ def test_every_score_and_interval_is_that_of_the_stored_predictions():
     for (model, subset), rows in certainty.groupby(["model", "subset"]):
         judged = answers(model, 0, subset)
         again = pd.concat(
-            [metrics.with_intervals(judged), metrics.probability_scores(judged)]
+            [metrics.score_intervals(judged), metrics.probability_scores(judged)]
         )
         columns = ["value", "low", "high"]
         np.testing.assert_allclose(

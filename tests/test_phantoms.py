@@ -61,7 +61,7 @@ def test_the_table_describes_the_files_on_disk(data_set):
 
 def test_the_table_on_disk_is_the_table_returned(data_set):
     root, table = data_set
-    pd.testing.assert_frame_equal(pd.read_csv(root / dataset.PHANTOM_TABLE), table)
+    pd.testing.assert_frame_equal(pd.read_csv(root / dataset.SYNTHETIC_TABLE), table)
 
 
 def test_classes_are_balanced_and_no_patient_is_on_both_sides(data_set):
@@ -125,8 +125,8 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, data_set):
     root, table = data_set
     again = phantoms.write_phantoms(tmp_path / "again", scans=64, seed=3, size=SIZE)
     pd.testing.assert_frame_equal(again, table)
-    assert (tmp_path / "again" / dataset.PHANTOM_TABLE).read_bytes() == (
-        root / dataset.PHANTOM_TABLE
+    assert (tmp_path / "again" / dataset.SYNTHETIC_TABLE).read_bytes() == (
+        root / dataset.SYNTHETIC_TABLE
     ).read_bytes()
 
 
@@ -236,11 +236,11 @@ def test_nothing_half_written_is_left_behind(tmp_path, monkeypatch):
 
 def test_the_sample_in_the_package_is_what_is_drawn_here(tmp_path):
     """Not to the byte: JPEG encoders differ between versions of OpenCV."""
-    shutil.unpack_archive(dataset.SAMPLE, tmp_path)
+    shutil.unpack_archive(dataset.SYNTHETIC_ARCHIVE, tmp_path)
     table = phantoms.write_phantoms(
         tmp_path / "drawn", scans=400, seed=0, size=128
     ).drop(columns="sha256")
-    embedded = pd.read_csv(tmp_path / "phantoms" / dataset.PHANTOM_TABLE).drop(
+    embedded = pd.read_csv(tmp_path / "phantoms" / dataset.SYNTHETIC_TABLE).drop(
         columns="sha256"
     )
     pd.testing.assert_frame_equal(embedded, table)

@@ -53,7 +53,7 @@ def two_curves(note):
     plots.show_curves(
         axes,
         "accuracy",
-        [(ORIGINAL[:6], plots.GREY, "original's "), (VGG16, "#0072B2", "our ")],
+        [(ORIGINAL[:6], plots.GRAY, "original's "), (VGG16, "#0072B2", "our ")],
     )
     return figure
 
@@ -65,26 +65,26 @@ FIGURES = {
         boxes=BOXES,
         title="Scans",
         columns=3,
-        note=note,
+        banner=note,
     ),
     "float_grid": lambda note: plots.image_grid(
-        [SQUARE] * 6, ["augmented"] * 6, title="Views", columns=3, note=note
+        [SQUARE] * 6, ["augmented"] * 6, title="Views", columns=3, banner=note
     ),
     "empty_grid": lambda note: plots.image_grid(
-        [], [], title="No conflicts", columns=3, note=note
+        [], [], title="No conflicts", columns=3, banner=note
     ),
     "two_curves": two_curves,
     "training_curves": lambda note: plots.training_curves(
-        VGG16, model="vgg16", baseline=0.3, note=note
+        VGG16, model="vgg16", baseline=0.3, banner=note
     ),
     "confusion_matrices": lambda note: plots.confusion_matrices(
-        dict.fromkeys(["vgg16", "resnet50"], PREDICTED), subset="test", note=note
+        dict.fromkeys(["vgg16", "resnet50"], PREDICTED), subset="test", banner=note
     ),
     "interval_chart": lambda note: plots.interval_chart(
         ROWS,
         title="Accuracy",
         xlabel="accuracy",
-        note=note,
+        banner=note,
         footnote="Bars: 95 % intervals.",
     ),
 }
@@ -207,7 +207,7 @@ def test_a_model_has_one_colour_everywhere():
             for axes in FIGURES[name]("").axes
             for line in axes.lines
         }
-        assert plots.MODEL_COLOURS["vgg16"] in used, name
+        assert plots.MODEL_COLORS["vgg16"] in used, name
 
 
 def test_scans_keep_their_aspect_and_grey_levels():
@@ -225,7 +225,7 @@ def test_scans_keep_their_aspect_and_grey_levels():
 def test_a_tumour_box_is_drawn_only_where_it_is_known():
     boxes = np.where(np.arange(6)[:, None] < 2, BOXES[:6], np.nan)
     figure = plots.image_grid(
-        IMAGES[:6], ["scan"] * 6, boxes=boxes, title="Scans", columns=3, note=""
+        IMAGES[:6], ["scan"] * 6, boxes=boxes, title="Scans", columns=3, banner=""
     )
     assert [len(axes.patches) for axes in figure.axes] == [1, 1, 0, 0, 0, 0]
 
@@ -233,12 +233,12 @@ def test_a_tumour_box_is_drawn_only_where_it_is_known():
 def test_a_single_phase_is_not_named():
     single = VGG16.assign(phase="all")
     assert "from epoch" not in words(
-        plots.training_curves(single, model="vgg16", baseline=0.3, note="")
+        plots.training_curves(single, model="vgg16", baseline=0.3, banner="")
     )
 
 
 def test_no_mistakes_are_said():
     right = {"vgg16": PREDICTED.assign(predicted=PREDICTED["label"])}
     assert "No mistakes on test scans" in words(
-        plots.confusion_matrices(right, subset="test", note="")
+        plots.confusion_matrices(right, subset="test", banner="")
     )

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 
-from braintumor import config, dataset, generators, runs, splits, training
+from braintumor import config, dataset, generators, models, runs, splits, training
 from braintumor import metrics as ours
 
 import keras
@@ -317,7 +317,7 @@ def test_predictions_are_the_scan_table_with_probabilities(network, few_scans, q
 
 def test_several_subsets_are_predicted_at_once_in_row_order(network, few_scans, quick):
     root, table = few_scans
-    predictions = runs.predict(network, table, runs.JUDGES, root, quick())
+    predictions = runs.predict(network, table, runs.EVALUATION_SUBSETS, root, quick())
     assert (
         predictions["path"].tolist()
         == table.loc[table["subset"] != "train", "path"].tolist()
@@ -363,11 +363,20 @@ def test_a_subset_without_scans_of_a_class_still_has_its_probability(
 
 # --- provenance ---
 
-REPORT = dict(name="phantoms", status="phantoms", scans=48, verified=48, expected=48)
+REPORT = dataset.DataReport(
+    name="phantoms",
+    status="phantoms",
+    scans=48,
+    verified=48,
+    expected=48,
+    missing=[],
+    changed=[],
+    extra=[],
+)
 
 
 def test_provenance_says_what_a_result_rests_on(few_scans, quick):
-    facts = runs.provenance(quick(), REPORT, few_scans[1], model="vgg16")
+    facts = runs.collect_provenance(quick(), REPORT, few_scans[1], model="vgg16")
     assert (
         facts["data"] == "phantoms"
         and facts["checksums"] == "phantoms 48/48"
@@ -394,7 +403,9 @@ def test_provenance_says_what_a_result_rests_on(few_scans, quick):
 def test_provenance_counts_what_was_excluded_by_reason(few_scans, quick):
     table = few_scans[1]
     table.loc[:2, ["subset", "excluded_because"]] = ["excluded", "label conflict"]
-    assert runs.provenance(quick(), REPORT, table)["excluded"] == {"label conflict": 3}
+    assert runs.collect_provenance(quick(), REPORT, table)["excluded"] == {
+        "label conflict": 3
+    }
 
 
 def test_provenance_holds_no_path_and_no_user_name(
@@ -402,13 +413,15 @@ def test_provenance_holds_no_path_and_no_user_name(
 ):
     home = tmp_path / "somebody"
     home.mkdir()
-    network = training.build_for(quick(), tiny, classes=4)
+    network = models.build_classifier(quick(), tiny, classes=4)
     network.get_layer("backbone").save_weights(home / "mine.weights.h5")
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(variable, "somebody")
     monkeypatch.setenv("HOME", str(home))
     settings = quick(weights=str(home / "mine.weights.h5"), precision="auto")
-    text = json.dumps(runs.provenance(settings, REPORT, few_scans[1], model=tiny))
+    text = json.dumps(
+        runs.collect_provenance(settings, REPORT, few_scans[1], model=tiny)
+    )
     assert "mine.weights.h5" in text
     assert "/" not in text.replace("48/48", "") and getpass.getuser() == "somebody"
     assert "somebody" not in text
@@ -428,7 +441,7 @@ def saved(build_folder, few_scans, quick):
     history = pd.DataFrame(
         {"epoch": [1, 2], "phase": ["head", "fine_tune"], "loss": [1.25, 0.5]}
     )
-    facts = runs.provenance(
+    facts = runs.collect_provenance(
         settings, REPORT, table, model="vgg16", checkpoints="vgg16-run"
     )
     folder = runs.save_run(settings, "vgg16", facts, history, predictions)
@@ -438,11 +451,9 @@ def saved(build_folder, few_scans, quick):
 def test_what_was_saved_is_read_again(saved):
     settings, folder, history, predictions = saved
     run = runs.read_run(folder)
-    assert run["folder"] == folder and run["facts"]["checkpoints"] == "vgg16-run"
-    pd.testing.assert_frame_equal(run["history"], history)
-    read = run["predictions"].assign(
-        excluded_because=""
-    )  # empty cells come back as NaN
+    assert run.folder == folder and run.provenance["checkpoints"] == "vgg16-run"
+    pd.testing.assert_frame_equal(run.history, history)
+    read = run.predictions.assign(excluded_because="")  # empty cells come back as NaN
     pd.testing.assert_frame_equal(read, predictions)
 
 
@@ -516,7 +527,7 @@ def trained_once(few_phantoms, quick, tiny, tmp_path_factory):
         patch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
         for module in (config, training):
             patch.setattr(module, "BUILD_DIR", folder)
-        runs.train_and_judge(quick(epochs=1, recipe="scratch"), tiny)
+        runs.train_and_evaluate(quick(epochs=1, recipe="scratch"), tiny)
     return folder
 
 
@@ -524,19 +535,19 @@ def trained_once(few_phantoms, quick, tiny, tmp_path_factory):
 def judged(study, tiny, trained_once, build_folder):
     """That run, in a folder of its own that a test may change."""
     shutil.copytree(trained_once, build_folder)
-    return runs.read_run(study.results_dir / training.run_name(study, tiny))
+    return runs.read_run(study.results_dir / runs.run_name(study, tiny))
 
 
 def test_a_run_is_trained_and_judged_on_everything_that_may_judge(
     judged, tiny, build_folder
 ):
-    assert judged["predictions"]["subset"].value_counts().to_dict() == {
+    assert judged.predictions["subset"].value_counts().to_dict() == {
         "test": 16,
         "validation": 4,
     }
-    assert len(judged["history"]) == 1 and judged["facts"]["model"] == tiny
+    assert len(judged.history) == 1 and judged.provenance["model"] == tiny
     assert (
-        build_folder / "models" / judged["facts"]["checkpoints"] / "best.keras"
+        build_folder / "models" / judged.provenance["checkpoints"] / "best.keras"
     ).exists()
 
 
@@ -545,8 +556,8 @@ def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(
 ):
     shutil.rmtree(build_folder / "models")
     monkeypatch.setattr(runs, "load_study", None)
-    again = runs.train_and_judge(study, tiny)
-    pd.testing.assert_frame_equal(judged["predictions"], again["predictions"])
+    again = runs.train_and_evaluate(study, tiny)
+    pd.testing.assert_frame_equal(judged.predictions, again.predictions)
 
 
 @pytest.mark.parametrize(
@@ -560,7 +571,7 @@ def test_results_with_other_settings_are_not_taken_for_those_asked_for(
         ValueError,
         match=rf"holds results with {{'{setting}': .*}}: remove it to train with",
     ):
-        runs.train_and_judge(dataclasses.replace(study, **change), tiny)
+        runs.train_and_evaluate(dataclasses.replace(study, **change), tiny)
 
 
 def test_a_class_may_have_the_name_of_nothing(tmp_path):
@@ -576,10 +587,10 @@ def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_s
     written = {file: file.read_bytes() for file in judged["folder"].iterdir()}
     shutil.rmtree(build_folder / "models")
     root, table, _ = splits.load_study(study)
-    network = runs.trained_network(study, tiny, table)
-    again = runs.predict(network, table, runs.JUDGES, root, study)
+    network = runs.load_trained_network(study, tiny, table)
+    again = runs.predict(network, table, runs.EVALUATION_SUBSETS, root, study)
     np.testing.assert_allclose(
-        again.filter(regex="^p_"), judged["predictions"].filter(regex="^p_"), atol=1e-5
+        again.filter(regex="^p_"), judged.predictions.filter(regex="^p_"), atol=1e-5
     )
     assert {file: file.read_bytes() for file in judged["folder"].iterdir()} == written
 
@@ -587,18 +598,18 @@ def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_s
 def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(
     judged, study, tiny, monkeypatch
 ):
-    validation = judged["predictions"].query("subset == 'validation'")
+    validation = judged.predictions.query("subset == 'validation'")
     runs.write_table(validation, judged["folder"] / "predictions.csv")
     monkeypatch.setattr(keras.Model, "fit", None)
-    again = runs.train_and_judge(study, tiny)
-    pd.testing.assert_frame_equal(judged["predictions"], again["predictions"])
+    again = runs.train_and_evaluate(study, tiny)
+    pd.testing.assert_frame_equal(judged.predictions, again.predictions)
 
 
 def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
     folder = judged["folder"]
     (folder / "settings.json").unlink()
     (folder / "predictions.csv").unlink()
-    assert len(runs.train_and_judge(study, tiny)["predictions"]) == 20
+    assert len(runs.train_and_evaluate(study, tiny).predictions) == 20
 
 
 def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_fell_back_to(
@@ -606,4 +617,4 @@ def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_
 ):
     monkeypatch.setattr(training, "imagenet_available", lambda model: False)
     wanted = dataclasses.replace(study, weights="imagenet", recipe="transfer")
-    assert runs.train_and_judge(wanted, tiny)["facts"]["recipe"] == "scratch+quick"
+    assert runs.train_and_evaluate(wanted, tiny).provenance["recipe"] == "scratch+quick"

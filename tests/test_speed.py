@@ -1,6 +1,6 @@
 """Does accuracy pay for speed? Each speed-up is taken back, and the training must end as well as before."""
 
-from braintumor import dataset, generators, models, splits, training
+from braintumor import backbones, dataset, generators, models, splits, training
 
 import keras
 import numpy as np
@@ -32,11 +32,11 @@ def small():
         return keras.Model(inputs, features, name=name)
 
     scaling = dict(scale=4.0, offset=-1.0)
-    entry = models.Backbone(
+    entry = backbones.Backbone(
         constructor, "small.weights.h5", scaling, "convolution64", 3e-3
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.BACKBONES, "small", entry)
+        patch.setitem(backbones.BACKBONES, "small", entry)
         yield "small"
 
 
@@ -59,7 +59,7 @@ def losses(scans, quick, small, tmp_path_factory):
             settings = quick(
                 seed=seed, batch_size=32, precision="mixed_bfloat16", **changes
             )
-            network = training.build_for(settings, small, classes=4)
+            network = models.build_classifier(settings, small, classes=4)
             history = training.train(
                 network,
                 *scans(settings),

@@ -195,7 +195,7 @@ def test_a_study_is_the_scans_their_subsets_and_a_report(
         "test": 16,
         "validation": 4,
     }
-    assert report["status"] == "phantoms"
+    assert report.status == "phantoms"
     assert "PHANTOMS" in capsys.readouterr().out
 
 
@@ -204,7 +204,7 @@ def test_a_study_on_a_part_of_the_scans_still_holds_every_class(
 ):
     monkeypatch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
     _, table, report = splits.load_study(quick(max_scans=40))
-    assert table["label"].nunique() == 4 and report["scans"] == 48
+    assert table["label"].nunique() == 4 and report.scans == 48
 
 
 # --- a part for quick runs ---

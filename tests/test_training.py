@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from braintumor import generators, models, training
-from braintumor.support import files
+from braintumor import backbones, config, generators, models, runs, training
+from braintumor.support import checkpoints, files, progress
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ class Stopped(Exception):
 @pytest.fixture
 def stop_after(monkeypatch):
     """``stop_after(2)`` stops every training at the end of its second epoch; ``stop_after(None)`` no longer does."""
-    original = training.EpochKeeper.on_epoch_end
+    original = checkpoints.EpochKeeper.on_epoch_end
 
     def arrange(last):
         def on_epoch_end(self, epoch, logs=None):
@@ -38,14 +38,14 @@ def stop_after(monkeypatch):
             if epoch + 1 == last:
                 raise Stopped
 
-        monkeypatch.setattr(training.EpochKeeper, "on_epoch_end", on_epoch_end)
+        monkeypatch.setattr(checkpoints.EpochKeeper, "on_epoch_end", on_epoch_end)
 
     return arrange
 
 
 def run(settings, model, sequences, folder):
     """Train a fresh network, as a restarted notebook does: (network, history)."""
-    network = training.build_for(settings, model, classes=4)
+    network = models.build_classifier(settings, model, classes=4)
     return network, training.train(network, *sequences(settings.seed), settings, folder)
 
 
@@ -69,20 +69,20 @@ def assert_same_history(one, other):
 def finished(tiny, quick, two_sequences, tmp_path_factory):
     """A run of three epochs whose second and third are equally good: what it left and what it was like meanwhile."""
     folder, seen = tmp_path_factory.mktemp("finished"), []
-    original = training.EpochKeeper.on_epoch_end
+    original = checkpoints.EpochKeeper.on_epoch_end
 
     def look(keeper, epoch, logs=None):
         original(keeper, epoch, logs | {"val_accuracy": [0.2, 0.6, 0.6][epoch]})
         seen.append(
             (
-                training.read_history(folder),
+                checkpoints.read_history(folder),
                 keeper.model.get_weights(),
                 keeper.train_scans.epoch,
             )
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.EpochKeeper, "on_epoch_end", look)
+        patch.setattr(checkpoints.EpochKeeper, "on_epoch_end", look)
         history = run(quick(), tiny, two_sequences, folder)[1]
     histories, weights, epochs = zip(*seen)
     return SimpleNamespace(
@@ -126,7 +126,7 @@ def finished(tiny, quick, two_sequences, tmp_path_factory):
     ],
 )
 def test_the_phases_of_each_recipe(quick, changes, expected):
-    plan = training.phases(quick(**changes), "vgg16")
+    plan = training.training.training_phases(quick(**changes), "vgg16")
     assert [(phase["phase"], phase["first"], phase["last"]) for phase in plan] == [
         phase[:3] for phase in expected
     ]
@@ -140,14 +140,14 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(quick):
         ValueError,
         match="no recipe 'magic'; choose one of: original, transfer, scratch",
     ):
-        training.build_for(quick(recipe="magic"), "vgg16", classes=4)
+        models.build_classifier(quick(recipe="magic"), "vgg16", classes=4)
 
 
 def rates(quick, recipe, epochs=10, steps=10):
     """The learning rate at each step of the recipe's last phase."""
     settings = quick(recipe=recipe, head_epochs=0, epochs=epochs, batch_size=32)
     return training.learning_rates(
-        training.phases(settings, "resnet50")[-1], recipe, steps
+        training.training.training_phases(settings, "resnet50")[-1], recipe, steps
     )
 
 
@@ -156,7 +156,7 @@ def test_the_original_keeps_one_rate(quick):
 
 
 def test_a_new_head_keeps_one_rate(quick):
-    head, fine_tune = training.phases(
+    head, fine_tune = training.training.training_phases(
         quick(recipe="transfer", head_epochs=2), "resnet50"
     )
     assert set(training.learning_rates(head, "transfer", 10)) == {1e-3}
@@ -209,8 +209,8 @@ def test_the_rates_are_those_of_the_cosine_decay_of_keras(peak, total, warmup):
     [("original", "Adam"), ("transfer", "Adam"), ("scratch", "AdamW")],
 )
 def test_the_optimizer_follows_the_rates(tiny, quick, recipe, kind):
-    network = training.build_for(quick(recipe=recipe), tiny, classes=4)
-    phase = training.phases(quick(recipe=recipe), tiny)[-1]
+    network = models.build_classifier(quick(recipe=recipe), tiny, classes=4)
+    phase = training.training.training_phases(quick(recipe=recipe), tiny)[-1]
     training.compile_phase(network, phase, recipe, steps=5)
     assert type(network.optimizer) is getattr(keras.optimizers, kind)
     for step, rate in enumerate(training.learning_rates(phase, recipe, steps=5)):
@@ -222,8 +222,8 @@ def test_the_optimizer_follows_the_rates(tiny, quick, recipe, kind):
 
 def test_half_precision_scales_its_loss_and_follows_the_rates(tiny, quick):
     settings = quick(recipe="scratch", precision="mixed_float16")
-    network = training.build_for(settings, tiny, classes=4)
-    phase = training.phases(settings, tiny)[-1]
+    network = models.build_classifier(settings, tiny, classes=4)
+    phase = training.training.training_phases(settings, tiny)[-1]
     training.compile_phase(network, phase, "scratch", steps=5)
     assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer)
     network.optimizer.iterations.assign(3)
@@ -299,7 +299,7 @@ def test_an_epoch_that_was_cut_short_is_done_again(
         patch.setattr(generators.ScanSequence, "__getitem__", power_cut)
         with pytest.raises(Exception, match="Stopped"):
             run(quick(), tiny, two_sequences, tmp_path)
-    assert len(training.read_history(tmp_path)) == 1
+    assert len(checkpoints.read_history(tmp_path)) == 1
     history = run(quick(), tiny, two_sequences, tmp_path)[1]
     assert_same_history(
         history.drop(columns="val_accuracy"),
@@ -381,7 +381,7 @@ def test_the_frozen_backbone_sees_each_view_once(
     )
     run(settings, tiny, two_sequences, tmp_path)
     assert sorted(seen) == sorted(
-        [0, 1, 2] * (training.HEAD_VIEWS + 1)
+        [0, 1, 2] * (config.CACHED_AUGMENTATIONS + 1)
     )  # the validation scans once
 
 
@@ -449,20 +449,20 @@ def times_left(history, plan):
     """What the line of each epoch says after the scores."""
     return [
         line.split("accuracy 0.500   ")[1]
-        for line in training.progress_lines(history, plan)
+        for line in progress.progress_lines(history, plan)
     ]
 
 
 def test_every_epoch_is_a_line_with_the_time_left(quick):
-    plan = training.phases(quick(recipe="scratch", epochs=3), "vgg16")
-    assert training.progress_lines(history_of(("all", 60.0)), plan) == [
+    plan = training.training.training_phases(quick(recipe="scratch", epochs=3), "vgg16")
+    assert progress.progress_lines(history_of(("all", 60.0)), plan) == [
         "epoch  1/3 all         60.0 s   loss 1.500  accuracy 0.250   "
         "validation loss 1.250  accuracy 0.500   about 2 min left, or less"
     ]
 
 
 def test_the_time_left_is_not_known_before_an_epoch_of_fine_tuning_has_ended(quick):
-    plan = training.phases(quick(head_epochs=5, epochs=20), "vgg16")
+    plan = training.training.training_phases(quick(head_epochs=5, epochs=20), "vgg16")
     head = [("head", 190.0), *[("head", 150.0)] * 3, ("head", 1.1)]
     history = history_of(
         *head, ("fine_tune", 200.0), ("fine_tune", 170.0), ("fine_tune", 170.0)
@@ -478,14 +478,14 @@ def test_the_time_left_is_not_known_before_an_epoch_of_fine_tuning_has_ended(qui
 def test_head_epochs_that_have_their_features_are_not_taken_for_those_that_compute_them(
     quick,
 ):
-    plan = training.phases(quick(head_epochs=8, epochs=8), "vgg16")
+    plan = training.training.training_phases(quick(head_epochs=8, epochs=8), "vgg16")
     history = history_of(*[("head", 150.0)] * 4, *[("head", 1.0)] * 4)
     later = ["less than 1 min left"] * 3 + ["done"]
     assert times_left(history, plan) == ["time left: known after epoch 5"] * 4 + later
 
 
 def test_a_short_head_alone_is_known_after_its_first_epoch(quick):
-    plan = training.phases(quick(head_epochs=3, epochs=3), "vgg16")
+    plan = training.training.training_phases(quick(head_epochs=3, epochs=3), "vgg16")
     history = history_of(("head", 180.0), ("head", 120.0), ("head", 120.0))
     assert times_left(history, plan) == [
         "about 6 min left, or less",
@@ -495,7 +495,9 @@ def test_a_short_head_alone_is_known_after_its_first_epoch(quick):
 
 
 def test_an_epoch_in_which_the_laptop_slept_misleads_nobody(quick):
-    plan = training.phases(quick(recipe="scratch", epochs=12), "vgg16")
+    plan = training.training.training_phases(
+        quick(recipe="scratch", epochs=12), "vgg16"
+    )
     history = history_of(*[("all", 60.0)] * 4, ("all", 2000.0), ("all", 60.0))
     assert times_left(history, plan)[-2:] == ["about 7 min left", "about 6 min left"]
 
@@ -520,14 +522,14 @@ def lines_of(progress, clock, batches, seconds, capsys):
 
 def test_what_takes_less_than_ten_seconds_is_silent(clock, capsys):
     assert (
-        lines_of(training.Progress("features of view 1", 9), clock, 9, 1.0, capsys)
+        lines_of(progress.Progress("features of view 1", 9), clock, 9, 1.0, capsys)
         == []
     )
 
 
 def test_what_takes_longer_says_how_far_it_is_soon_and_then_less_often(clock, capsys):
-    progress = training.Progress("features of view 1", 61)
-    assert lines_of(progress, clock, 61, 5.0, capsys) == [
+    features = progress.Progress("features of view 1", 61)
+    assert lines_of(features, clock, 61, 5.0, capsys) == [
         "features of view 1: 2 of 61 batches, about 5 min left",
         "features of view 1: 6 of 61 batches, about 5 min left",
         "features of view 1: 14 of 61 batches, about 4 min left",
@@ -538,10 +540,10 @@ def test_what_takes_longer_says_how_far_it_is_soon_and_then_less_often(clock, ca
 
 
 def test_the_first_batch_which_compiles_foretells_nothing(clock, capsys):
-    progress = training.Progress("epoch 1", 11)
-    assert lines_of(progress, clock, 1, 40.0, capsys) == ["epoch 1: 1 of 11 batches"]
+    epoch = progress.Progress("epoch 1", 11)
+    assert lines_of(epoch, clock, 1, 40.0, capsys) == ["epoch 1: 1 of 11 batches"]
     clock.now += 100
-    progress.update(2)
+    epoch.update(2)
     assert capsys.readouterr().out == "epoch 1: 2 of 11 batches, about 15 min left\n"
 
 
@@ -581,13 +583,13 @@ def test_features_count_as_time_of_the_epoch_that_needs_them_first(
 def test_a_long_first_epoch_shows_how_far_it_is_and_a_later_one_once_a_minute(
     tiny, quick, two_sequences, monkeypatch, clock, tmp_path, capsys
 ):
-    original = training.EpochKeeper.on_train_batch_end
+    original = checkpoints.EpochKeeper.on_train_batch_end
 
     def after_a_while(self, batch, logs=None):
         clock.now += 35
         original(self, batch, logs)
 
-    monkeypatch.setattr(training.EpochKeeper, "on_train_batch_end", after_a_while)
+    monkeypatch.setattr(checkpoints.EpochKeeper, "on_train_batch_end", after_a_while)
     run(quick(recipe="scratch", epochs=2), tiny, two_sequences, tmp_path)
     printed = capsys.readouterr().out.splitlines()
     assert [line.split("   ")[0] for line in printed] == [
@@ -600,13 +602,13 @@ def test_a_long_first_epoch_shows_how_far_it_is_and_a_later_one_once_a_minute(
 
 
 def test_a_folder_without_history_has_no_epoch(tmp_path):
-    assert training.read_history(tmp_path).empty
+    assert checkpoints.read_history(tmp_path).empty
 
 
 def test_a_loss_that_is_no_number_stops_with_epoch_and_rate(
     tiny, quick, two_sequences, tmp_path
 ):
-    network = training.build_for(quick(), tiny, classes=4)
+    network = models.build_classifier(quick(), tiny, classes=4)
     output = network.get_layer("probabilities")
     output.kernel.assign(keras.ops.full_like(output.kernel, np.nan))
     with pytest.raises(
@@ -620,7 +622,7 @@ def test_a_loss_that_is_no_number_stops_with_epoch_and_rate(
 def test_where_nothing_is_held_out_the_last_epoch_is_kept(
     tiny, quick, two_sequences, tmp_path
 ):
-    network = training.build_for(quick(epochs=2), tiny, classes=4)
+    network = models.build_classifier(quick(epochs=2), tiny, classes=4)
     train_scans, judges = two_sequences()
     history = training.train(network, train_scans, None, quick(epochs=2), tmp_path)
     assert history["accuracy"].notna().all() and history["val_accuracy"].isna().all()
@@ -647,7 +649,7 @@ def test_averaged_weights_are_judged_and_kept(tiny, quick, two_sequences, tmp_pa
     assert judge(network, judges)[0] == pytest.approx(
         history["val_loss"].iloc[-1], rel=1e-5
     )
-    moving = training.build_for(settings, tiny, classes=4)
+    moving = models.build_classifier(settings, tiny, classes=4)
     moving.load_weights(tmp_path / "epoch-003.weights.h5")
     assert (
         abs(judge(moving, judges)[0] - history["val_loss"].iloc[-1]) > 1e-4
@@ -679,10 +681,10 @@ def test_a_network_that_sees_nothing_learns_how_much_each_class_counts(
             inputs, keras.layers.Conv2D(4, 3, strides=4, name="only")(inputs), name=name
         )
 
-    fast = models.Backbone(
-        constructor, "", models.CAFFE, "only", scratch_learning_rate=0.04
+    fast = backbones.Backbone(
+        constructor, "", backbones.CAFFE, "only", scratch_learning_rate=0.04
     )  # for batches of 32
-    monkeypatch.setitem(models.BACKBONES, "plain", fast)
+    monkeypatch.setitem(backbones.BACKBONES, "plain", fast)
     settings = quick(recipe="scratch", epochs=12)
     black = np.zeros((40, 32, 32), "uint8")
     labels = [0, 0, 0, 0, 1] * 8
@@ -695,7 +697,7 @@ def test_a_network_that_sees_nothing_learns_how_much_each_class_counts(
         seed=0,
         class_weights=balanced,
     )
-    network = training.build_for(settings, "plain", classes=2)
+    network = models.build_classifier(settings, "plain", classes=2)
     training.train(network, scans, None, settings, tmp_path)
     assert network.predict_on_batch(scans[0][0])[:, 0] == pytest.approx(
         expected, abs=0.05
@@ -755,7 +757,7 @@ OTHER = dict(
 @pytest.mark.parametrize("setting", OTHER)
 def test_any_other_setting_is_another_folder(quick, scans, setting):
     settings = dataclasses.replace(quick(), **{setting: OTHER[setting]})
-    assert training.run_folder(settings, "vgg16", scans) != training.run_folder(
+    assert runs.checkpoint_folder(settings, "vgg16", scans) != runs.checkpoint_folder(
         quick(), "vgg16", scans
     )
 
@@ -763,19 +765,19 @@ def test_any_other_setting_is_another_folder(quick, scans, setting):
 @pytest.mark.parametrize("column", ["path", "sha256", "label", "subset"])
 def test_other_scans_are_another_folder(quick, scans, column):
     changed = scans.assign(**{column: [scans[column][0], "other"]})
-    assert training.run_folder(quick(), "vgg16", changed) != training.run_folder(
+    assert runs.checkpoint_folder(quick(), "vgg16", changed) != runs.checkpoint_folder(
         quick(), "vgg16", scans
     )
-    assert training.run_folder(quick(), "vgg16", scans[:1]) != training.run_folder(
-        quick(), "vgg16", scans
-    )
+    assert runs.checkpoint_folder(
+        quick(), "vgg16", scans[:1]
+    ) != runs.checkpoint_folder(quick(), "vgg16", scans)
 
 
 def test_the_same_run_is_the_same_folder_whatever_the_order_of_scans(
     quick, scans, build_folder
 ):
-    folder = training.run_folder(quick(), "vgg16", scans)
-    assert training.run_folder(quick(), "vgg16", scans[::-1]) == folder
+    folder = runs.checkpoint_folder(quick(), "vgg16", scans)
+    assert runs.checkpoint_folder(quick(), "vgg16", scans[::-1]) == folder
     assert folder.parent == build_folder / "models"
     assert re.fullmatch("vgg16-transfer-original-32px-seed0-[0-9a-f]{8}", folder.name)
 
@@ -802,17 +804,17 @@ class NoTensorFlow:
 sys.meta_path.insert(0, NoTensorFlow())
 import keras, numpy
 from pathlib import Path
-from braintumor import config, evaluation, generators, models, plots, splits, training
+from braintumor import backbones, config, generators, models, plots, runs, splits, training
 from conftest import tiny_backbone
 assert keras.backend.backend() == "jax"
-models.BACKBONES["tiny"] = tiny_backbone()
+backbones.BACKBONES["tiny"] = tiny_backbone()
 labels = numpy.arange(8) % 4
 images = (numpy.random.default_rng(1).integers(0, 60, (8, 32, 32)) + 60 * labels[:, None, None]).astype("uint8")
 sequences = [generators.ScanSequence(images, labels, classes=4, batch_size=8, augmentation=augmentation, seed=0)
              for augmentation in (generators.AUGMENTATIONS["original"], None)]
 settings = config.settings_from("sample", seed=0, image_size=32, epochs=1, head_epochs=1, weights="random",
                                 precision="float32")
-model, folder = training.build_for(settings, "tiny", classes=4), Path(sys.argv[1])
+model, folder = models.build_classifier(settings, "tiny", classes=4), Path(sys.argv[1])
 before = model.get_layer("hidden").get_weights()[0].copy()
 print(len(training.train(model, *sequences, settings, folder)), "epoch")
 print("moved", not numpy.array_equal(model.get_layer("hidden").get_weights()[0], before))
@@ -846,10 +848,10 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[1], str(Path(sys.argv[1]).with_name("tools"))
 from conftest import QUICK, made_up
-from braintumor import config, training
+from braintumor import config, models, training
 settings = config.Settings(preset="sample", **(QUICK | json.loads(sys.argv[4])))
 scans = made_up()
-network = training.build_for(settings, sys.argv[3], classes=4)
+network = models.build_classifier(settings, sys.argv[3], classes=4)
 training.train(network, *scans, settings, Path(sys.argv[2]))
 print(network.predict(scans[1], verbose=0).tobytes().hex())
 """

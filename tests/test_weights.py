@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from braintumor import __main__ as command
-from braintumor import config, dataset, models, runs, splits, training
+from braintumor import backbones, config, dataset, models, runs, splits, training
 from braintumor.support import download
 
 import h5py
@@ -20,6 +20,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import QUICK
 from keras.src.applications import resnet
 from keras.src.backend import config as keras_config
 from keras.src.legacy.saving import legacy_h5_format
@@ -28,16 +29,23 @@ REAL = os.environ.get("BRAINTUMOR_WEIGHTS")
 with_real_weights = pytest.mark.skipif(
     not REAL, reason="BRAINTUMOR_WEIGHTS names no folder with VGG16's ImageNet weights"
 )
-BUILD = dict(
-    image_size=32,
-    classes=4,
-    convention="imagenet",
-    batch_norm_momentum=None,
-    precision="float32",
-    seed=0,
+REPORT = dataset.DataReport(
+    name="phantoms",
+    status="phantoms",
+    scans=48,
+    verified=48,
+    expected=48,
+    missing=[],
+    changed=[],
+    extra=[],
 )
-REPORT = dict(name="phantoms", status="phantoms", verified=48, expected=48)
 TINY_FILE = "tiny.h5"  # what the tiny backbone calls its ImageNet weights here
+
+
+def build(name, **changes):
+    """A classifier by the quick settings, with single values changed."""
+    settings = config.Settings(preset="sample", **(QUICK | changes))
+    return models.build_classifier(settings, name, classes=4)
 
 
 def save_notop(network, file):
@@ -66,30 +74,34 @@ def change_one_value(file):
 @pytest.fixture
 def tiny_file(tiny, tmp_path, monkeypatch):
     """ImageNet weights of the tiny backbone in a folder, their fingerprint committed."""
-    backbone = models.BACKBONES[tiny]
+    backbone = backbones.BACKBONES[tiny]
     keras.utils.set_random_seed(7)
     network = backbone.constructor(
         weights=None, include_top=False, input_shape=(32, 32, 3), name="backbone"
     )
-    committed = backbone._replace(
-        imagenet_file=TINY_FILE, imagenet_fingerprint=models.fingerprint(network)
+    committed = dataclasses.replace(
+        backbone,
+        imagenet_file=TINY_FILE,
+        imagenet_fingerprint=backbones.fingerprint(network),
     )
-    monkeypatch.setitem(models.BACKBONES, tiny, committed)
+    monkeypatch.setitem(backbones.BACKBONES, tiny, committed)
     return save_notop(network, tmp_path / "weights" / TINY_FILE)
 
 
 @pytest.fixture
 def not_committed(tiny, tiny_file, monkeypatch):
     """The same for a backbone whose fingerprint nobody could compute."""
-    backbone = models.BACKBONES[tiny]._replace(imagenet_fingerprint=None)
-    monkeypatch.setitem(models.BACKBONES, tiny, backbone)
+    backbone = dataclasses.replace(backbones.BACKBONES[tiny], imagenet_fingerprint=None)
+    monkeypatch.setitem(backbones.BACKBONES, tiny, backbone)
 
 
 @pytest.fixture(scope="module")
 def own_scans(few_phantoms, tmp_path_factory):
     """A data set that is taken for scans of one's own: only quick runs take phantoms."""
     folder = tmp_path_factory.mktemp("own") / "scans"
-    shutil.copytree(few_phantoms[0], folder, ignore=lambda *_: [dataset.PHANTOM_TABLE])
+    shutil.copytree(
+        few_phantoms[0], folder, ignore=lambda *_: [dataset.SYNTHETIC_TABLE]
+    )
     return folder
 
 
@@ -117,15 +129,15 @@ def test_the_fingerprint_is_that_of_names_shapes_and_values_in_layer_order():
         digest.update(
             f"{name} {values.shape}\n".encode() + values.astype("<f4").tobytes()
         )
-    assert models.fingerprint(network) == digest.hexdigest()
+    assert backbones.fingerprint(network) == digest.hexdigest()
 
 
 def test_the_fingerprint_is_the_same_inside_another_model():
     network = small_network()
-    alone = models.fingerprint(network)
+    alone = backbones.fingerprint(network)
     inputs = keras.Input((8, 8, 1))
     outer = keras.Model(inputs, network(inputs), name="outer")
-    assert models.fingerprint(outer.get_layer(network.name)) == alone
+    assert backbones.fingerprint(outer.get_layer(network.name)) == alone
 
 
 @pytest.mark.parametrize("other", [dict(name="other"), dict(kernel_size=1)])
@@ -133,7 +145,9 @@ def test_another_name_or_shape_is_another_fingerprint(other):
     keras.utils.set_random_seed(0)
     network = small_network()
     keras.utils.set_random_seed(0)
-    assert models.fingerprint(small_network(**other)) != models.fingerprint(network)
+    assert backbones.fingerprint(small_network(**other)) != backbones.fingerprint(
+        network
+    )
 
 
 # --- what is said of weights ---
@@ -141,25 +155,25 @@ def test_another_name_or_shape_is_another_fingerprint(other):
 
 def test_weights_with_the_committed_fingerprint_are_imagenet(tiny, tiny_file):
     for weights in (tiny_file, tiny_file.parent):
-        committed = models.BACKBONES[tiny].imagenet_fingerprint
-        described = models.describe_weights(tiny, str(weights))
+        committed = backbones.BACKBONES[tiny].imagenet_fingerprint
+        described = backbones.describe_weights(tiny, str(weights))
         assert described == {"weights": "imagenet", "weights_fingerprint": committed}
 
 
 def test_weights_are_known_by_what_is_in_them_and_not_by_their_name(tiny, tiny_file):
     other_name = tiny_file.rename(tiny_file.with_name("mine.h5"))
-    assert models.describe_weights(tiny, str(other_name))["weights"] == "imagenet"
+    assert backbones.describe_weights(tiny, str(other_name))["weights"] == "imagenet"
 
 
 def test_one_changed_value_is_not_called_imagenet(tiny, tiny_file):
     folder = tiny_file.parent.rename(tiny_file.parents[1] / "imagenet")
     change_one_value(folder / TINY_FILE)
     for weights in (folder, folder / TINY_FILE):
-        described = models.describe_weights(tiny, str(weights))
+        described = backbones.describe_weights(tiny, str(weights))
         assert described["weights"] == TINY_FILE
         assert (
             described["weights_fingerprint"]
-            != models.BACKBONES[tiny].imagenet_fingerprint
+            != backbones.BACKBONES[tiny].imagenet_fingerprint
         )
 
 
@@ -167,57 +181,61 @@ def test_a_backbone_without_committed_fingerprint_is_not_checked(
     tiny, tiny_file, not_committed
 ):
     assert (
-        models.describe_weights(tiny, str(tiny_file))["weights"]
+        backbones.describe_weights(tiny, str(tiny_file))["weights"]
         == "imagenet, not checked"
     )
     mine = tiny_file.rename(tiny_file.with_name("mine.h5"))
-    assert models.describe_weights(tiny, str(mine))["weights"] == "mine.h5"
+    assert backbones.describe_weights(tiny, str(mine))["weights"] == "mine.h5"
 
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_weights_by_keras_are_checked_where_it_can_get_them(
     tiny, tiny_file, monkeypatch, cached
 ):
-    backbone = models.BACKBONES[tiny]
+    backbone = backbones.BACKBONES[tiny]
 
     def by_keras(*, weights, **shape):
         network = backbone.constructor(weights=None, **shape)
         network.load_weights(tiny_file)
         return network
 
-    monkeypatch.setitem(models.BACKBONES, tiny, backbone._replace(constructor=by_keras))
-    monkeypatch.setattr(models, "imagenet_available", lambda name: cached)
-    said = models.describe_weights(tiny, "imagenet")
+    monkeypatch.setitem(
+        backbones.BACKBONES, tiny, dataclasses.replace(backbone, constructor=by_keras)
+    )
+    monkeypatch.setattr(backbones, "imagenet_available", lambda name: cached)
+    said = backbones.describe_weights(tiny, "imagenet")
     if cached:
         committed = backbone.imagenet_fingerprint
         assert said == {"weights": "imagenet", "weights_fingerprint": committed}
         change_one_value(tiny_file)
-        assert models.describe_weights(tiny, "imagenet")["weights"] == TINY_FILE
+        assert backbones.describe_weights(tiny, "imagenet")["weights"] == TINY_FILE
     else:
         assert said == {"weights": "imagenet, not checked"}
 
 
 def test_random_weights_have_no_fingerprint(tiny):
-    assert models.describe_weights(tiny, "random") == {"weights": "random"}
+    assert backbones.describe_weights(tiny, "random") == {"weights": "random"}
 
 
 def test_provenance_says_which_weights_they_are(tiny, tiny_file, quick):
     table = pd.DataFrame({"subset": ["train"], "excluded_because": [""]})
     settings = quick(weights=str(tiny_file.parent))
     # what follows the backbone's name says how much of it was used
-    facts = runs.provenance(settings, REPORT, table, model=f"{tiny} up to late")
+    facts = runs.collect_provenance(settings, REPORT, table, model=f"{tiny} up to late")
     assert facts["weights"] == "imagenet"
-    assert facts["weights_fingerprint"] == models.BACKBONES[tiny].imagenet_fingerprint
+    assert (
+        facts["weights_fingerprint"] == backbones.BACKBONES[tiny].imagenet_fingerprint
+    )
     assert str(tiny_file.parent) not in json.dumps(facts)
 
 
 @with_real_weights
 def test_the_committed_fingerprint_of_vgg16_is_that_of_its_imagenet_weights(tmp_path):
-    assert models.describe_weights("vgg16", REAL)["weights"] == "imagenet"
-    name = models.BACKBONES["vgg16"].imagenet_file
+    assert backbones.describe_weights("vgg16", REAL)["weights"] == "imagenet"
+    name = backbones.BACKBONES["vgg16"].imagenet_file
     changed = Path(shutil.copy(Path(REAL) / name, tmp_path / name))
     change_one_value(changed)
-    assert models.describe_weights("vgg16", str(tmp_path))["weights"] == name
+    assert backbones.describe_weights("vgg16", str(tmp_path))["weights"] == name
 
 
 # --- which run it is ---
@@ -236,12 +254,12 @@ def test_the_same_weights_in_another_folder_are_the_same_run(
     elsewhere.parent.mkdir()
     shutil.copy(tiny_file, elsewhere)
     one, folder, other = (
-        training.run_folder(quick(weights=str(weights)), tiny, scans)
+        runs.checkpoint_folder(quick(weights=str(weights)), tiny, scans)
         for weights in (tiny_file, tiny_file.parent, elsewhere)
     )
     assert one == folder == other
     change_one_value(elsewhere)
-    assert training.run_folder(quick(weights=str(elsewhere)), tiny, scans) != one
+    assert runs.checkpoint_folder(quick(weights=str(elsewhere)), tiny, scans) != one
 
 
 def test_a_run_from_missing_weights_is_refused_by_the_name_of_their_file(
@@ -250,7 +268,7 @@ def test_a_run_from_missing_weights_is_refused_by_the_name_of_their_file(
     with pytest.raises(
         FileNotFoundError, match="^There is no weights file 'none.h5' for tiny"
     ):
-        training.run_folder(quick(weights="/nowhere/none.h5"), tiny, scans)
+        runs.checkpoint_folder(quick(weights="/nowhere/none.h5"), tiny, scans)
 
 
 def committed_runs():
@@ -272,7 +290,7 @@ def test_committed_runs_still_have_the_names_of_their_checkpoints():
     for run in stored_runs:
         asked = {name: run[name] for name in names} | {"precision": "auto"}
         table = splits.assign_subsets(groups, run["protocol"], run["seed"])
-        folder = training.run_folder(config.Settings(**asked), run["model"], table)
+        folder = runs.checkpoint_folder(config.Settings(**asked), run["model"], table)
         assert folder.name == run["checkpoints"]
 
 
@@ -286,15 +304,15 @@ def stored(tiny, tiny_file, build_folder, own_scans, quick, monkeypatch):
     settings = dataclasses.replace(
         quick(epochs=2, weights=str(tiny_file.parent)), preset="cpu"
     )
-    run = runs.train_and_judge(settings, tiny)
-    assert run["history"]["phase"].iloc[-1] == "fine_tune"
-    assert run["facts"]["weights"] == "imagenet"  # from which training has moved on
+    run = runs.train_and_evaluate(settings, tiny)
+    assert run.history["phase"].iloc[-1] == "fine_tune"
+    assert run.provenance["weights"] == "imagenet"  # from which training has moved on
     monkeypatch.setattr(runs, "load_study", None)
     return settings, run["folder"]
 
 
 def read_again(settings, tiny, weights):
-    return runs.train_and_judge(
+    return runs.train_and_evaluate(
         dataclasses.replace(settings, weights=str(weights)), tiny
     )
 
@@ -313,7 +331,7 @@ def test_results_from_imagenet_weights_are_read_without_any_weights(
 ):
     shutil.rmtree(tiny_file.parent)
     monkeypatch.setattr(
-        models, "imagenet_available", lambda name: pytest.fail("it looks")
+        backbones, "imagenet_available", lambda name: pytest.fail("it looks")
     )
     assert read_again(stored[0], tiny, "imagenet")["folder"] == stored[1]
 
@@ -326,9 +344,9 @@ def test_so_are_those_that_were_not_checked_and_those_of_before_there_were_finge
     facts = json.loads(file.read_text()) | {"weights": said}
     del facts["weights_fingerprint"]
     file.write_text(json.dumps(facts))
-    assert read_again(stored[0], tiny, "imagenet")["facts"] == facts
+    assert read_again(stored[0], tiny, "imagenet").provenance == facts
     if said == "imagenet":
-        assert read_again(stored[0], tiny, tiny_file)["facts"] == facts
+        assert read_again(stored[0], tiny, tiny_file).provenance == facts
 
 
 def test_results_from_other_weights_are_refused(stored, tiny, tiny_file):
@@ -366,17 +384,18 @@ def notop(networks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("notop")
     for name, network in networks.items():
         save_notop(
-            network.get_layer("backbone"), folder / models.BACKBONES[name].imagenet_file
+            network.get_layer("backbone"),
+            folder / backbones.BACKBONES[name].imagenet_file,
         )
     return folder
 
 
 def wrong_file(kind, name, notop, folder):
     """A file that is no weights file of this backbone, though it has its name."""
-    right = notop / models.BACKBONES[name].imagenet_file
+    right = notop / backbones.BACKBONES[name].imagenet_file
     file = folder / right.name
     if kind == "another network":
-        file.symlink_to(notop / models.BACKBONES[OTHER[name]].imagenet_file)
+        file.symlink_to(notop / backbones.BACKBONES[OTHER[name]].imagenet_file)
     elif kind == "half a file":
         content = right.read_bytes()
         file.write_bytes(content[: len(content) // 2])
@@ -399,21 +418,19 @@ def test_a_file_that_holds_something_else_is_refused_by_name(
     with pytest.raises(
         ValueError, match=f"^'{file.name}' holds no {name} weights[^.]*\\.$"
     ):
-        models.build_classifier(name, **BUILD, weights=str(tmp_path))
+        build(name, weights=str(tmp_path))
 
 
 def test_the_right_file_is_taken(notop, networks):
     for name, network in networks.items():
-        built = models.build_classifier(name, **BUILD | {"seed": 9}, weights=str(notop))
-        expected = models.fingerprint(network.get_layer("backbone"))
-        assert models.fingerprint(built.get_layer("backbone")) == expected
+        built = build(name, weights=str(notop), seed=9)
+        expected = backbones.fingerprint(network.get_layer("backbone"))
+        assert backbones.fingerprint(built.get_layer("backbone")) == expected
 
 
 @pytest.mark.parametrize("suffix", ["h5", "weights.h5", "keras"])
 def test_half_a_file_of_any_format_is_refused(tiny, tiny_file, suffix, tmp_path):
-    network = models.build_classifier(tiny, **BUILD, weights=str(tiny_file)).get_layer(
-        "backbone"
-    )
+    network = build(tiny, weights=str(tiny_file)).get_layer("backbone")
     whole = tmp_path / f"whole.{suffix}"
     if suffix == "weights.h5":
         network.save_weights(whole)
@@ -424,9 +441,9 @@ def test_half_a_file_of_any_format_is_refused(tiny, tiny_file, suffix, tmp_path)
     content = whole.read_bytes()
     half = tmp_path / f"half.{suffix}"
     half.write_bytes(content[: len(content) // 2])
-    models.build_classifier(tiny, **BUILD, weights=str(whole))
+    build(tiny, weights=str(whole))
     with pytest.raises(ValueError, match=f"^'half.{suffix}' holds no tiny weights"):
-        models.build_classifier(tiny, **BUILD, weights=str(half))
+        build(tiny, weights=str(half))
 
 
 def test_the_command_refuses_wrong_weights_in_one_sentence_before_it_trains(
@@ -434,7 +451,7 @@ def test_the_command_refuses_wrong_weights_in_one_sentence_before_it_trains(
 ):
     monkeypatch.setenv("BRAINTUMOR_DATA", str(own_scans))
     monkeypatch.setattr(training, "train", lambda *_: pytest.fail("it trains"))
-    file = notop / models.BACKBONES["vgg16"].imagenet_file
+    file = notop / backbones.BACKBONES["vgg16"].imagenet_file
     given = ["train", "--model", tiny, "--preset", "cpu", "--protocol", "original"]
     with pytest.raises(
         SystemExit, match=f"^'{file.name}' holds no tiny weights[^.]*\\.$"
@@ -451,7 +468,7 @@ def weights_server(notop, tmp_path, monkeypatch):
 
     Gives what was asked for, and ``content``, which may be changed.
     """
-    name = models.BACKBONES["resnet50"].imagenet_file
+    name = backbones.BACKBONES["resnet50"].imagenet_file
     stand_in = SimpleNamespace(content=(notop / name).read_bytes(), asked=[])
     checksum = hashlib.md5(stand_in.content).hexdigest()
 
@@ -475,8 +492,8 @@ def weights_server(notop, tmp_path, monkeypatch):
         threading.Thread(target=web.serve_forever, daemon=True).start()
         port = web.server_address[1]
         reachable = functools.partial(download.reachable, port=port)
-        monkeypatch.setattr(models, "reachable", reachable)
-        monkeypatch.setattr(models, "WEIGHTS_HOST", "127.0.0.1")
+        monkeypatch.setattr(backbones, "reachable", reachable)
+        monkeypatch.setattr(backbones, "WEIGHTS_HOST", "127.0.0.1")
         monkeypatch.setattr(resnet, "BASE_WEIGHTS_PATH", f"http://127.0.0.1:{port}/")
         monkeypatch.setitem(resnet.WEIGHTS_HASHES, "resnet50", ("", checksum))
         yield stand_in
@@ -492,17 +509,17 @@ def test_resnet50_is_trained_from_weights_that_keras_downloads(
     quick = "--protocol original --image-size 32 --epochs 1"
     assert command.main(f"{given} {quick}".split()) == 0
     assert weights_server.asked == [
-        f"/{models.BACKBONES['resnet50'].imagenet_file}"
+        f"/{backbones.BACKBONES['resnet50'].imagenet_file}"
     ]  # once
     results = config.RESULTS_DIR
     run = runs.read_run(results / "resnet50-transfer-original-32px-seed0")
-    expected = models.fingerprint(networks["resnet50"].get_layer("backbone"))
-    assert run["facts"]["weights"] == "imagenet, not checked"
-    assert run["facts"]["weights_fingerprint"] == expected
-    assert run["history"]["phase"].tolist() == ["head"]
-    kept = build_folder / "models" / run["facts"]["checkpoints"] / "best.keras"
+    expected = backbones.fingerprint(networks["resnet50"].get_layer("backbone"))
+    assert run.provenance["weights"] == "imagenet, not checked"
+    assert run.provenance["weights_fingerprint"] == expected
+    assert run.history["phase"].tolist() == ["head"]
+    kept = build_folder / "models" / run.provenance["checkpoints"] / "best.keras"
     trained = keras.saving.load_model(kept)
-    assert models.fingerprint(trained.get_layer("backbone")) == expected
+    assert backbones.fingerprint(trained.get_layer("backbone")) == expected
     rows = pd.read_csv(results / "metrics.csv")
     columns = ["model", "recipe", "weights", "subset", "n"]
     described = ["resnet50", "transfer", "imagenet, not checked"]
@@ -518,4 +535,4 @@ def test_weights_that_arrive_damaged_are_refused_in_one_sentence(weights_server)
     with pytest.raises(
         ConnectionError, match="^Keras cannot load its ImageNet weights for resnet"
     ):
-        models.build_classifier("resnet50", **BUILD, weights="imagenet")
+        build("resnet50", weights="imagenet")

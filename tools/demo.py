@@ -46,7 +46,7 @@ def answer(file: str, classifier: engines.Classifier):
         ["lines: a quarter, half, three quarters of the heat"],
         title=title,
         columns=1,
-        note="",
+        banner="",
         heats=heat,
     )
     figure.set_size_inches(5, 5.6)
@@ -101,7 +101,9 @@ def main() -> None:
         classifier = engines.load_classifier(arguments.model or default_classifier())
     except (OSError, ValueError, ImportError) as error:
         raise SystemExit(f"{error}") from None
-    phantoms = sorted(map(str, dataset.unpack_phantoms().glob("Testing/*/*.jpg")))[::20]
+    phantoms = sorted(
+        map(str, dataset.unpack_synthetic_scans().glob("Testing/*/*.jpg"))
+    )[::20]
     plain = gradio.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["monospace"]
     )  # no font from elsewhere

@@ -124,7 +124,7 @@ def write_phantoms(root: Path, scans: int, seed: int, size: int = 256) -> pd.Dat
             "box_h",
         ]
         table = pd.DataFrame(sorted(rows), columns=columns).assign(label_conflict=False)
-        table.to_csv(staging / dataset.PHANTOM_TABLE, index=False)
+        table.to_csv(staging / dataset.SYNTHETIC_TABLE, index=False)
         staging.rename(root)
     return table
 
@@ -271,5 +271,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder, "phantoms"), scans=400, seed=0, size=128)
         shutil.make_archive(
-            str(dataset.SAMPLE.with_suffix("")), "zip", folder, "phantoms"
+            str(dataset.SYNTHETIC_ARCHIVE.with_suffix("")), "zip", folder, "phantoms"
         )

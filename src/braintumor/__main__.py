@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 CHANGES = {
@@ -121,15 +120,18 @@ def settings_of(options: argparse.Namespace):
 def train(options: argparse.Namespace) -> int:
     """Train and judge as the options say, print the scores and give them their rows in metrics.csv."""
     from braintumor import runs
-    from braintumor.support import cluster
 
     settings = settings_of(options)
-    where = options.coordinator, options.processes, options.process
-    several = options.cluster or any(value is not None for value in where)
-    with cluster.join(*where) if several else nullcontext(cluster.ALONE) as share:
-        run = runs.train_and_judge(settings, options.model, share)
-    if not share.first:
-        return 0
+    where = (options.coordinator, options.processes, options.process)
+    if options.cluster or any(value is not None for value in where):
+        from braintumor.support import cluster
+
+        with cluster.join(*where) as share:
+            run = cluster.train_and_evaluate(settings, options.model, share)
+        if not share.is_first:
+            return 0
+    else:
+        run = runs.train_and_evaluate(settings, options.model)
     scores = runs.metrics_table([run])
     columns = [
         "model",

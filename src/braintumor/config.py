@@ -10,7 +10,9 @@ ROOT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
 DATA_DIR = ROOT / "data"  # downloads, and the committed table of patient groups
 RESULTS_DIR = ROOT / "results"  # small result files, committed
 MODELS_DIR = ROOT / "models"  # a committed classifier and its checksum
-BUILD_DIR = ROOT / "build"  # ignored by git: model files, and all that a quick run makes
+BUILD_DIR = (
+    ROOT / "build"
+)  # ignored by git: model files, and all that a quick run makes
 
 FOLDS = 5  # folds of the patient split; one of them, 20 %, is held out for validation
 PROTOCOLS = [
@@ -21,6 +23,9 @@ PROTOCOLS = [
     *(f"patient-{fold}" for fold in range(1, FOLDS)),
 ]
 SMALLEST_IMAGE = 32  # pixels: the smallest input that VGG16 and ResNet50 accept
+# augmented versions of each scan that a new head is trained on, in turn; their features
+# are computed once, as the backbone is frozen
+CACHED_AUGMENTATIONS = 4
 PRECISIONS = ["auto", "float32", "mixed_float16", "mixed_bfloat16"]
 
 
@@ -156,7 +161,9 @@ class Settings:
         if self.max_scans is not None:
             _check_number("max_scans", self.max_scans, at_least=1)
         if not self.weights:
-            raise ValueError("weights is empty: set it to 'imagenet', 'random' or a file.")
+            raise ValueError(
+                "weights is empty: set it to 'imagenet', 'random' or a file."
+            )
 
     @property
     def recipe_options(self) -> Recipe:
@@ -185,7 +192,9 @@ def _check_choice(name: str, value: object, choices: list[str]) -> None:
 def _check_number(name: str, value: object, at_least: int) -> None:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole or value < at_least:
-        raise ValueError(f"{name}={value!r} must be a whole number, {at_least} or more.")
+        raise ValueError(
+            f"{name}={value!r} must be a whole number, {at_least} or more."
+        )
 
 
 # all scans on a laptop without a GPU

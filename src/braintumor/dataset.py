@@ -1,5 +1,6 @@
-"""Which scans are there, and are they the right ones? Locate, list, verify."""
+"""Which scans are there, and are they the right ones? Find, list, verify."""
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -7,176 +8,317 @@ from contextlib import suppress
 from pathlib import Path
 
 from braintumor.config import BUILD_DIR, DATA_DIR
-from braintumor.images import examine as examine  # notebooks and tests find them here
-from braintumor.images import read_scan as read_scan
 from braintumor.support import download
 from braintumor.support.files import checksum
 
 import pandas as pd
 
-BOX = ["box_x", "box_y", "box_w", "box_h"]
-SAMPLE = Path(__file__).with_name("phantoms.zip")  # written by tools/phantoms.py
-PHANTOM_TABLE = "phantoms.csv"  # marks, and describes, a folder of synthetic scans
-_SCAN = r"^(?P<path>(?P<split>Testing|Training)/(?P<label>[^._/][^/]*)/[^./][^/]*\.(?i:jpe?g|png|bmp|tiff?|webp))$"
+BOX = [
+    "box_x",
+    "box_y",
+    "box_w",
+    "box_h",
+]  # a tumor's bounding box, in pixels of the file
+SYNTHETIC_ARCHIVE = Path(__file__).with_name("phantoms.zip")  # by tools/phantoms.py
+SYNTHETIC_TABLE = "phantoms.csv"  # marks, and describes, a folder of synthetic scans
+DOWNLOAD_FOLDER = download.DATASET.split("/")[1]
+NAMES_SHOWN = 10  # files that a message names before it only counts the others
+_SCAN_PATH = (
+    r"^(?P<path>(?P<split>Testing|Training)/(?P<label>[^._/][^/]*)"
+    r"/[^./][^/]*\.(?i:jpe?g|png|bmp|tiff?|webp))$"
+)
+
+
+def banner_for(status: str) -> str:
+    """Say what every figure has to say about its data.
+
+    Args:
+        status: Of a ``DataReport``.
+
+    Returns:
+        A warning for synthetic scans, else nothing.
+    """
+    if status == "phantoms":
+        return "PHANTOMS: synthetic drawings, not patients"
+    return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataReport:
+    """How the scans in a folder compare with those that were published.
+
+    Attributes:
+        name: The data set.
+        status: ``verified``: all scans are as published. ``incomplete``: some are
+            missing. ``changed``: some differ, or there are others. ``unverified``: most
+            are others. ``phantoms``: the scans are synthetic.
+        scans: Scans in the folder.
+        verified: Those of them that are as published.
+        expected: Scans that were published.
+        missing: Paths that were published and are not there.
+        changed: Paths whose content differs.
+        extra: Paths that were not published.
+        left_out: Paths that cannot be read and are therefore not used.
+    """
+
+    name: str
+    status: str
+    scans: int
+    verified: int
+    expected: int
+    missing: list[str]
+    changed: list[str]
+    extra: list[str]
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def banner(self) -> str:
+        """What every figure has to say about its data: a warning, or nothing."""
+        return banner_for(self.status)
+
+    def summary(self) -> str:
+        """A line about the scans, and one for each kind of difference."""
+        if self.status == "phantoms":
+            return f"{self.banner} ({self.scans} scans)"
+        if self.status == "unverified":
+            return (
+                f"unverified data set: {self.scans} scans; "
+                "only copies of a file are kept together, not patients"
+            )
+        lines = [f"verified {self.verified}/{self.expected}"]
+        differences = {
+            "missing": self.missing,
+            "changed": self.changed,
+            "extra": self.extra,
+        }
+        for kind, paths in differences.items():
+            if not paths:
+                continue
+            names = ", ".join(paths[:NAMES_SHOWN])
+            if len(paths) > NAMES_SHOWN:
+                names += f" and {len(paths) - NAMES_SHOWN} more"
+            advice = "only the scans as published repeat the committed results"
+            lines.append(f"{len(paths)} {kind} ({advice}): {names}")
+        return "\n".join(lines)
 
 
 def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
-    """The folder with Training and Testing: the first of five places, last phantoms; each that is tried is printed."""
-    target = data_dir / download.DATASET.split("/")[1]
-    named, earlier = (
-        os.environ.get("BRAINTUMOR_DATA"),
-        target if target.exists() else None,
-    )
-    for name, root in {
-        "BRAINTUMOR_DATA": named and Path(named).expanduser(),
-        f"data/{target.name}": earlier,
-    }.items():
-        print(f"{name}: {'used' if root else 'none'}")
-        if root and not root.is_dir():
-            raise FileNotFoundError(
-                f"{name} is no folder; name one that holds Training and Testing."
-            )
-        if root:
-            return root
-    for downloader, login in {
-        "opendatasets": download.kaggle_credentials,
-        "kagglehub": dict,
-    }.items():
+    """Find the folder with Training and Testing, or download it.
+
+    Five places are tried, and each is printed: ``BRAINTUMOR_DATA``, an earlier
+    download, a download by opendatasets, one by kagglehub, and synthetic scans.
+
+    Args:
+        data_dir: Where downloads go.
+        build_dir: Where synthetic scans go.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: ``BRAINTUMOR_DATA`` names no folder.
+    """
+    named = named_data(data_dir)
+    if named is not None:
+        return named
+    target = data_dir / DOWNLOAD_FOLDER
+    # kagglehub fetches public data sets without a login
+    logins = {"opendatasets": download.kaggle_credentials, "kagglehub": dict}
+    for downloader, find_login in logins.items():
         print(f"{downloader}: about 90 MB ... ", end="", flush=True)
         try:
-            download.fetch(target, known_scans(target, data_dir), downloader, login())
+            expected = reference_table(target, data_dir)
+            download.fetch(target, expected, downloader, find_login())
             print("downloaded and verified")
             return target
         except (OSError, ValueError) as error:
             print(getattr(error, "strerror", None) or error)
     print(
-        "PHANTOMS: no scans could be had, so everything below shows synthetic drawings, not patients."
+        "PHANTOMS: no scans could be had, so everything below shows "
+        "synthetic drawings, not patients."
     )
-    return unpack_phantoms(build_dir)
+    return unpack_synthetic_scans(build_dir)
 
 
-def unpack_phantoms(build_dir: Path = BUILD_DIR) -> Path:
-    """The folder of the 400 phantoms that come with the package."""
+def named_data(data_dir: Path = DATA_DIR, verbose: bool = True) -> Path | None:
+    """Find scans that are here already: named by the user, or downloaded before.
+
+    Args:
+        data_dir: Where downloads go.
+        verbose: Whether each place that is tried is printed.
+
+    Returns:
+        The folder; None where there is none.
+
+    Raises:
+        FileNotFoundError: The place is no folder.
+    """
+    variable = os.environ.get("BRAINTUMOR_DATA")
+    download_folder = data_dir / DOWNLOAD_FOLDER
+    places = {
+        "BRAINTUMOR_DATA": Path(variable).expanduser() if variable else None,
+        f"data/{DOWNLOAD_FOLDER}": download_folder
+        if download_folder.exists()
+        else None,
+    }
+    for name, folder in places.items():
+        if verbose:
+            print(f"{name}: {'used' if folder else 'none'}")
+        if folder is None:
+            continue
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{name} is no folder; name one that holds Training and Testing."
+            )
+        return folder
+    return None
+
+
+def unpack_synthetic_scans(build_dir: Path = BUILD_DIR) -> Path:
+    """Unpack the 400 synthetic scans that come with the package.
+
+    Args:
+        build_dir: Where their folder goes.
+
+    Returns:
+        The folder with Training and Testing.
+    """
     root = build_dir / "phantoms"
     if not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=".phantoms-", dir=root.parent
         ) as folder:
-            shutil.unpack_archive(SAMPLE, folder)
+            shutil.unpack_archive(SYNTHETIC_ARCHIVE, folder)
             with suppress(OSError):  # another process was faster
                 Path(folder, root.name).rename(root)
     return root
 
 
-def known_scans(root: Path, data_dir: Path = DATA_DIR) -> pd.DataFrame:
-    """root/phantoms.csv, else the committed data/image_groups.csv; FileNotFoundError where there is neither."""
-    for table in filter(
-        Path.is_file, (root / PHANTOM_TABLE, data_dir / "image_groups.csv")
-    ):
-        return pd.read_csv(table)
+def reference_table(root: Path, data_dir: Path = DATA_DIR) -> pd.DataFrame:
+    """Read the table of the scans that a folder should hold.
+
+    Args:
+        root: A data folder.
+        data_dir: The folder of the committed table.
+
+    Returns:
+        ``phantoms.csv`` of the data folder, else the committed ``image_groups.csv``:
+        one row a scan, with ``path``, ``sha256``, ``group``, ``label_conflict`` and
+        ``BOX``.
+
+    Raises:
+        FileNotFoundError: There is neither.
+    """
+    for table in (root / SYNTHETIC_TABLE, data_dir / "image_groups.csv"):
+        if table.is_file():
+            return pd.read_csv(table)
     raise FileNotFoundError(
-        "data/image_groups.csv is missing, so no scan can be verified; work in a git checkout."
+        "data/image_groups.csv is missing, so no scan can be verified; "
+        "work in a git checkout."
     )
 
 
 def scan_table(root: Path, reference: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row a scan, sorted by path: path, split, label, sha256, group, label_conflict, box_x, box_y, box_w, box_h.
+    """List the scans of a data folder.
 
-    Group, box (pixels), conflict: those of the same bytes in ``reference`` (None: ``known_scans``), else "file-" and 12
-    digits of sha256, NaN, False. One file under two labels is a conflict. ValueError where the folders' classes differ.
+    Args:
+        root: The folder with Training and Testing.
+        reference: Known scans. None: ``reference_table``.
+
+    Returns:
+        One row a scan, sorted by path: ``path`` (relative to the folder, POSIX),
+        ``split`` (``training`` or ``testing``), ``label``, ``sha256``, ``group`` (scans
+        of one patient, or near-duplicates), ``label_conflict`` (bool) and ``BOX``
+        (pixels, NaN where unknown). Group, conflict and box are those of the same bytes
+        in the reference; other files are a group by themselves. A file that lies under
+        two labels is a conflict, too.
+
+    Raises:
+        ValueError: Training and Testing do not hold the same classes.
     """
-    files = pd.Series(
-        sorted(file.relative_to(root).as_posix() for file in root.glob("T*ing/*/*")),
-        dtype=str,
-    )
-    table = files.str.extract(_SCAN).dropna(ignore_index=True)
-    readable = {
-        file: os.access(file, os.R_OK) and file.is_file()
-        for file in root / table["path"]
-    }  # else: `examine`
-    table["sha256"] = [
-        checksum(file if can else Path(os.devnull)) for file, can in readable.items()
-    ]
-    splits = table.groupby("label")["split"].nunique()
-    if table.empty or splits.min() < 2:
-        alone = (
-            "there are none"
-            if table.empty
-            else f"only one has {', '.join(splits.index[splits < 2])}"
-        )
-        raise ValueError(
-            f"'{root.name}' needs images of the same classes in Training and Testing, but {alone}."
-        )
+    files = sorted(file.relative_to(root).as_posix() for file in root.glob("T*ing/*/*"))
+    matches = pd.Series(files, dtype=str).str.extract(_SCAN_PATH)
+    table = matches.dropna(ignore_index=True)
+    table["sha256"] = [_checksum_if_readable(root / path) for path in table["path"]]
+    _check_classes(root, table)
     table["split"] = table["split"].str.lower()
-    table["label"] = table["label"].where(
-        table["label"] == "no_tumor", table["label"].str.removesuffix("_tumor")
+    short_label = table["label"].str.removesuffix("_tumor")
+    table["label"] = table["label"].where(table["label"] == "no_tumor", short_label)
+
+    known = reference_table(root) if reference is None else reference
+    known = known.drop_duplicates("sha256").set_index("sha256")
+    same_bytes = known.reindex(table["sha256"]).reset_index()
+    own_group = "file-" + table["sha256"].str[:12]
+    table["group"] = same_bytes["group"].fillna(own_group)
+    known_conflict = same_bytes["label_conflict"].eq(1)
+    labels_of_file = table.groupby("sha256")["label"].transform("nunique")
+    table["label_conflict"] = known_conflict | labels_of_file.gt(1)
+    return table.join(same_bytes[BOX].astype(float))
+
+
+def _checksum_if_readable(file: Path) -> str:
+    """The sha256 of a file, or of nothing: ``images.examine`` says what is wrong."""
+    if file.is_file() and os.access(file, os.R_OK):
+        return checksum(file)
+    return checksum(Path(os.devnull))
+
+
+def _check_classes(root: Path, table: pd.DataFrame) -> None:
+    folders = table.groupby("label")["split"].nunique()
+    in_one_only = folders.index[folders < 2]
+    if table.empty:
+        found = "there are none"
+    elif len(in_one_only):
+        found = f"only one has {', '.join(in_one_only)}"
+    else:
+        return
+    raise ValueError(
+        f"'{root.name}' needs images of the same classes in Training and Testing, "
+        f"but {found}."
     )
-    known = known_scans(root) if reference is None else reference
-    same = (
-        known.drop_duplicates("sha256")
-        .set_index("sha256")
-        .reindex(table["sha256"])
-        .reset_index()
-    )
-    table["group"] = same["group"].fillna("file-" + table["sha256"].str[:12])
-    table["label_conflict"] = same["label_conflict"].eq(1) | table.groupby("sha256")[
-        "label"
-    ].transform("nunique").gt(1)
-    return table.join(same[BOX].astype(float))
 
 
 def verify(
     root: Path, table: pd.DataFrame, reference: pd.DataFrame | None = None
-) -> dict:
-    """Compare a ``scan_table`` with ``reference`` (None: ``known_scans``): name, status, counts and lists of paths."""
-    known = known_scans(root) if reference is None else reference
-    here, there = (
-        dict(zip(scans["path"], scans["sha256"])) for scans in (table, known)
-    )
-    missing, extra = sorted(there.keys() - here), sorted(here.keys() - there)
-    changed = sorted(path for path in here.keys() & there if here[path] != there[path])
-    status = "changed" if changed or extra else "incomplete" if missing else "verified"
-    status = "unverified" if len(extra) > len(here) / 2 else status
-    status = "phantoms" if (root / PHANTOM_TABLE).exists() else status
-    name = {"phantoms": "phantoms", "unverified": "unverified data set"}.get(
-        status, download.DATASET
-    )
-    counts = dict(
-        scans=len(here), verified=len(here.items() & there.items()), expected=len(there)
-    )
-    return dict(
+) -> DataReport:
+    """Compare the scans in a folder with those that were published.
+
+    Args:
+        root: The data folder.
+        table: Its ``scan_table``.
+        reference: The scans that were published. None: ``reference_table``.
+
+    Returns:
+        The report.
+    """
+    known = reference_table(root) if reference is None else reference
+    here = dict(zip(table["path"], table["sha256"], strict=True))
+    published = dict(zip(known["path"], known["sha256"], strict=True))
+    missing = sorted(published.keys() - here.keys())
+    extra = sorted(here.keys() - published.keys())
+    in_both = here.keys() & published.keys()
+    changed = sorted(path for path in in_both if here[path] != published[path])
+
+    name = download.DATASET
+    if (root / SYNTHETIC_TABLE).exists():
+        status = name = "phantoms"
+    elif len(extra) > len(here) / 2:
+        status = "unverified"
+        name = "unverified data set"
+    elif changed or extra:
+        status = "changed"
+    elif missing:
+        status = "incomplete"
+    else:
+        status = "verified"
+    return DataReport(
         name=name,
         status=status,
-        **counts,
+        scans=len(here),
+        verified=len(here.items() & published.items()),
+        expected=len(published),
         missing=missing,
         changed=changed,
         extra=extra,
-    )
-
-
-def describe(report: dict) -> str:
-    """What a person reads about a report of ``verify``: one line, and one for each kind of difference."""
-    if report["status"] == "phantoms":
-        return f"{note(report)} ({report['scans']} scans)"
-    if report["status"] == "unverified":
-        return f"unverified data set: {report['scans']} scans; only copies of a file are kept together, not patients"
-    lines = [f"verified {report['verified']}/{report['expected']}"]
-    for kind in ("missing", "changed", "extra"):
-        if paths := report[kind]:
-            names = ", ".join(paths[:10]) + (
-                f" and {len(paths) - 10} more" if len(paths) > 10 else ""
-            )
-            lines.append(
-                f"{len(paths)} {kind} (only the scans as published repeat the committed results): {names}"
-            )
-    return "\n".join(lines)
-
-
-def note(report: dict) -> str:
-    """What every figure has to say about its data: nothing for scans, a warning for phantoms."""
-    return (
-        "PHANTOMS: synthetic drawings, not patients"
-        if report["status"] == "phantoms"
-        else ""
     )

@@ -1,82 +1,109 @@
-"""How scans reach the network: decoded once into a file, augmented in one resampling, repeatable from (seed, epoch)."""
+"""How do scans reach the network? Decoded once, augmented anew in every epoch."""
 
 import functools
 import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from braintumor.config import Settings, recipe_named
+from braintumor.config import Settings
 from braintumor.dataset import BOX
 from braintumor.images import read_scan, to_square
-from braintumor.support.cluster import ALONE
 
 import cv2
 import keras
 import numpy as np
 import pandas as pd
 
-# degrees, share of the side, mirrored or not, largest logarithm of the zoom; shares of scans that get other looks
-AUGMENTATIONS = {
+# Ranges of random changes. rotation: degrees to either side. shift: share of the side.
+# flip: whether half of the scans are mirrored. zoom: largest logarithm of the factor.
+# gray, blur, noise: share of scans whose intensities change, that are blurred, noisy.
+AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "original": {"rotation": 20.0, "shift": 0.2, "flip": True},
     "looks": {
         "rotation": 25.0,
         "shift": 0.12,
         "flip": True,
         "zoom": 0.3,
-        "grey": 0.5,
+        "gray": 0.5,
         "blur": 0.2,
         "noise": 0.2,
     },
-    "views": {
-        "rotation": 10.0,
-        "shift": 0.05,
-        "flip": True,
-    },  # of a scan that is judged
+    # of a scan that is evaluated: test-time augmentation
+    "views": {"rotation": 10.0, "shift": 0.05, "flip": True},
 }
-BLOCK = 32  # scans of a batch whose changes come from one random generator: another number, other changes
+# scans of a batch that share a random generator; another number draws other changes
+SCANS_PER_GENERATOR = 32
 
 
 class ImageFile:
-    """Square images, uint8, in a nameless file: indexed as an array (images, size, size), but not kept in memory."""
+    """Square images, uint8, kept in a temporary file instead of in memory.
 
-    def __init__(self, images: Iterable, size: int):
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115
-        self.file.writelines(image.tobytes() for image in images)
-        self.file.flush()
-        self.shape = (self.file.tell() // size**2, size, size)
+    It is indexed like an array of shape (images, size, size).
 
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(
-        self, rows
-    ):  # mapped anew each time: what stays mapped counts as memory
-        return np.array(np.memmap(self.file, "uint8", "r", shape=self.shape)[rows])
-
-
-def load_images(table: pd.DataFrame, root: Path, image_size: int, frame: str = "scan"):
-    """All scans or their heads (``head_square``), in row order, as an ``ImageFile`` (0-255), and their boxes.
-
-    Boxes: float, shape (scans, 4): x, y, width, height of the tumour in pixels of the square, NaN where unknown.
+    Args:
+        images: Arrays of shape (size, size), uint8.
+        size: Side of the images, in pixels.
     """
 
-    def load(path, sha256, box):
-        image, corner, scale = to_square(
-            read_scan(root / path, sha256), image_size, frame
-        )
-        box[:2] -= corner
-        box *= scale * 2
-        return image
+    def __init__(self, images: Iterable[np.ndarray], size: int):
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        for image in images:
+            self.file.write(image.tobytes())
+        self.file.flush()
+        count = self.file.tell() // size**2
+        self.shape = (count, size, size)
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        # mapped anew each time, because what stays mapped counts as used memory
+        mapped = np.memmap(self.file, "uint8", "r", shape=self.shape)
+        return np.array(mapped[rows])
+
+
+def load_images(
+    table: pd.DataFrame, root: Path, image_size: int, frame: str = "scan"
+) -> tuple[ImageFile, np.ndarray]:
+    """Decode all scans of a table, in the order of its rows.
+
+    Args:
+        table: A ``dataset.scan_table``.
+        root: The data folder.
+        image_size: Side of the squares, in pixels.
+        frame: ``scan``, or ``head`` for a crop to the head, see ``images.to_square``.
+
+    Returns:
+        The squares, uint8 (0 to 255), and their tumor boxes, float, shape (scans, 4): x,
+        y, width and height in pixels of the square, NaN where unknown.
+
+    Raises:
+        ValueError: A file cannot be read, or has changed since it was listed.
+    """
     boxes = table.reindex(columns=BOX).to_numpy(float, copy=True)
-    listed = table.get("sha256", [None] * len(table))
+    checksums = table.get("sha256", [None] * len(table))
+
+    def load(path, sha256, box):
+        scan = read_scan(root / path, sha256)
+        square, (corner_x, corner_y), (x_scale, y_scale) = to_square(
+            scan, image_size, frame
+        )
+        x, y, width, height = box
+        box[:] = [
+            (x - corner_x) * x_scale,
+            (y - corner_y) * y_scale,
+            width * x_scale,
+            height * y_scale,
+        ]
+        return square
+
     with ThreadPoolExecutor() as pool:
-        return ImageFile(
-            pool.map(load, table["path"], listed, boxes), image_size
-        ), boxes
+        squares = pool.map(load, table["path"], checksums, boxes)
+        return ImageFile(squares, image_size), boxes
 
 
 def random_affine(
@@ -86,217 +113,340 @@ def random_affine(
     rotation: float,
     shift: float,
     flip: bool,
-    zoom=0.0,
-):
-    """A random 2 x 3 matrix from output to input pixels; for the ranges see ``AUGMENTATIONS``."""
+    zoom: float = 0.0,
+) -> np.ndarray:
+    """Draw a random rotation, shift, mirror image and zoom.
+
+    Args:
+        generator: The source of randomness.
+        size: Side of the image, in pixels.
+        rotation, shift, flip, zoom: Ranges, see ``AUGMENTATIONS``.
+
+    Returns:
+        A matrix of shape (2, 3) from output to input pixels.
+    """
     angle = math.radians(generator.uniform(-rotation, rotation))
-    move = generator.uniform(-shift, shift, 2) * size
-    mirror = -1.0 if flip and generator.random() < 0.5 else 1.0
-    turn = np.array(
-        [
-            [math.cos(angle) * mirror, -math.sin(angle)],
-            [math.sin(angle) * mirror, math.cos(angle)],
-        ]
-    )
-    if zoom:  # and stretch, by up to a third of it
-        turn *= np.exp(
-            generator.uniform(-zoom, zoom) + generator.uniform(-zoom / 3, zoom / 3, 2)
-        )
-    centre = np.full(2, (size - 1) / 2)
-    return np.column_stack([turn, centre - turn @ centre + move])
+    offset = generator.uniform(-shift, shift, 2) * size
+    mirrored = flip and generator.random() < 0.5
+    mirror = -1.0 if mirrored else 1.0
+    cosine, sine = math.cos(angle), math.sin(angle)
+    linear = np.array([[cosine * mirror, -sine], [sine * mirror, cosine]])
+    if zoom:
+        # both axes together, and each by up to a third of that by itself
+        together = generator.uniform(-zoom, zoom)
+        stretch = generator.uniform(-zoom / 3, zoom / 3, 2)
+        linear *= np.exp(together + stretch)
+    center = np.full(2, (size - 1) / 2)
+    translation = center - linear @ center + offset
+    return np.column_stack([linear, translation])
 
 
-def random_grey_scale(generator: np.random.Generator) -> np.ndarray:
-    """A lookup table, uint8 (256,): mostly gamma, contrast and brightness, else any curve, as between T1 and T2."""
+def random_intensity_curve(generator: np.random.Generator) -> np.ndarray:
+    """Draw a random mapping of intensities.
+
+    Mostly gamma, contrast and brightness change; else it is any curve, as between the
+    sequences T1 and T2.
+
+    Args:
+        generator: The source of randomness.
+
+    Returns:
+        A lookup table, uint8, shape (256,).
+    """
     levels = np.linspace(0, 1, 256)
     if generator.random() < 0.3:
-        curve = np.interp(
-            levels, [0, 0.2, 0.45, 0.7, 1], [0, *generator.uniform(0.1, 1, 4)]
-        )
+        heights = [0, *generator.uniform(0.1, 1, 4)]
+        curve = np.interp(levels, [0, 0.2, 0.45, 0.7, 1], heights)
     else:
         contrast, brightness = generator.uniform([0.6, -0.15], [1.3, 0.15])
-        curve = (
-            (levels ** math.exp(generator.uniform(-0.6, 0.6)) - 0.5) * contrast
-            + 0.5
-            + brightness
-        )
+        gamma = math.exp(generator.uniform(-0.6, 0.6))
+        curve = (levels**gamma - 0.5) * contrast + 0.5 + brightness
     return np.uint8(255 * np.clip(curve, 0, 1))
 
 
-def draw_change(
-    generator: np.random.Generator,
-    size: int,
-    *,
-    grey=0.0,
-    blur=0.0,
-    noise=0.0,
-    **motion,
-) -> tuple:
-    """What ``change`` shall do to one square scan: see ``random_affine``; then its looks, None for what stays."""
-    matrix = random_affine(generator, size, **motion)
-    levels = (
-        random_grey_scale(generator) if grey and generator.random() < grey else None
-    )
-    sigma = (
-        generator.uniform(0.002, 0.01) * size
-        if blur and generator.random() < blur
-        else None
-    )
-    grain = None
-    if noise and generator.random() < noise:
-        grain = generator.normal(0, generator.uniform(0, 12), (size, size))
-    return matrix, levels, sigma, grain
+class RandomChange:
+    """A random change of one scan, drawn once and applied later.
 
+    Drawing is cheap, so each process can draw the changes of a whole batch and apply
+    those of its own scans.
 
-def change(image: np.ndarray, matrix, levels, sigma, grain) -> np.ndarray:
-    """One square uint8 image, moved, the edge repeated as by the original, its greys mapped, blurred and grained."""
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    image = cv2.warpAffine(
-        image, matrix, image.shape, flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
-    image = image if levels is None else cv2.LUT(image, levels)
-    image = image if sigma is None else cv2.GaussianBlur(image, (0, 0), sigma)
-    return image if grain is None else np.clip(image + grain, 0, 255).astype("uint8")
-
-
-def augment(image: np.ndarray, generator: np.random.Generator, **how) -> np.ndarray:
-    """One square uint8 image at random, see ``AUGMENTATIONS``."""
-    return change(image, *draw_change(generator, len(image), **how))
-
-
-@functools.lru_cache(maxsize=2)
-def epoch_order(count: int, seeds: tuple | None) -> np.ndarray:
-    """The rows of so many scans in the order of an epoch, drawn once for all its batches; None: as they are."""
-    rows = np.arange(count)
-    return (
-        rows if seeds is None else np.random.default_rng([*seeds, 0]).permutation(rows)
-    )
-
-
-class ScanSequence(keras.utils.PyDataset):
-    """Batches ``(images, one_hot)``: float32 in [0, 1], shape (batch, size, size, 1), and float32 (batch, classes).
-
-    ``labels`` are class indices, shape (scans,). With an ``augmentation`` (see ``AUGMENTATIONS``) each epoch has an
-    order and an augmentation of its own, both fixed by (seed, epoch); with None, scans come as they are and in order.
-    Of each batch only the ``share`` of this process is read and made; ``batch_size`` is that of all processes together.
-    For training, rows of ``one_hot`` may be mixed with ``label_smoothing`` parts of a uniform one (arXiv:1512.00567),
-    and with ``class_weights`` a scan shall count in the loss as ``class_weight`` says, so that all classes count alike.
+    Args:
+        generator: The source of randomness.
+        size: Side of the image, in pixels.
+        gray, blur, noise: Shares of changed scans, see ``AUGMENTATIONS``.
+        **motion: Ranges of ``random_affine``.
     """
 
     def __init__(
         self,
-        images,
-        labels,
+        generator: np.random.Generator,
+        size: int,
         *,
-        classes,
-        batch_size,
-        augmentation,
-        seed,
-        share=ALONE,
-        label_smoothing=0.0,
-        class_weights=False,
+        gray: float = 0.0,
+        blur: float = 0.0,
+        noise: float = 0.0,
+        **motion: Any,
     ):
-        if batch_size % share.devices:
-            raise ValueError(
-                f"{share.devices} devices cannot share {batch_size} scans: set batch_size to a multiple."
-            )
-        if 0 < len(images) < share.devices:
-            raise ValueError(
-                f"{share.devices} devices cannot share {len(images)} scans of a subset: start fewer."
-            )
-        # with more than one worker Keras turns off TensorFlow's tuning of the pipeline, which can wait for seconds
-        workers = max(2, os.cpu_count() // 2)
-        super().__init__(workers=workers, max_queue_size=2 * workers)
-        self.images, self.labels, self.one_hot = (
-            images,
-            np.asarray(labels),
-            np.eye(classes, dtype="float32"),
-        )
-        self.one_hot += label_smoothing * (1 / classes - self.one_hot)
-        scans = np.bincount(self.labels, minlength=classes).clip(1)
-        self.class_weight = (
-            dict(enumerate(len(images) / classes / scans)) if class_weights else None
-        )
-        self.batch_size, self.augmentation, self.share = batch_size, augmentation, share
-        self.seed, self.epoch = seed, 0  # training sets the epoch
+        self.matrix = random_affine(generator, size, **motion)
+        self.curve = None
+        if gray and generator.random() < gray:
+            self.curve = random_intensity_curve(generator)
+        self.blur_sigma = None
+        if blur and generator.random() < blur:
+            self.blur_sigma = generator.uniform(0.002, 0.01) * size
+        self.noise = None
+        if noise and generator.random() < noise:
+            deviation = generator.uniform(0, 12)
+            self.noise = generator.normal(0, deviation, (size, size))
 
-    def __len__(self):
-        full, left = divmod(len(self.images), self.batch_size)
-        return full + (left >= self.share.devices)
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """Change one image.
+
+        Args:
+            image: A square, uint8, shape (size, size).
+
+        Returns:
+            The changed image, of the same shape and dtype. Where the scan ends, its edge
+            is repeated, as in the reference study.
+        """
+        changed = cv2.warpAffine(
+            image,
+            self.matrix,
+            image.shape,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        if self.curve is not None:
+            changed = cv2.LUT(changed, self.curve)
+        if self.blur_sigma is not None:
+            changed = cv2.GaussianBlur(changed, (0, 0), self.blur_sigma)
+        if self.noise is not None:
+            noisy = np.clip(changed + self.noise, 0, 255)
+            changed = noisy.astype("uint8")
+        return changed
+
+
+def augment(
+    image: np.ndarray, generator: np.random.Generator, **ranges: Any
+) -> np.ndarray:
+    """Change one image at random.
+
+    Args:
+        image: A square, uint8, shape (size, size).
+        generator: The source of randomness.
+        **ranges: An entry of ``AUGMENTATIONS``.
+
+    Returns:
+        The changed image, of the same shape and dtype.
+    """
+    return RandomChange(generator, len(image), **ranges).apply(image)
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Draw the order of scans in an epoch, once for all its batches.
+
+    Args:
+        count: How many scans there are.
+        seed: Of the run.
+        epoch: Counted from 0.
+
+    Returns:
+        The positions of the scans, shape (count,).
+    """
+    return np.random.default_rng([seed, epoch, 0]).permutation(np.arange(count))
+
+
+class ScanSequence(keras.utils.PyDataset):
+    """Batches of scans for ``fit`` and ``predict``.
+
+    A batch is ``(images, one_hot)``: float32 in [0, 1], shape (batch, size, size, 1),
+    and float32, shape (batch, classes). The order of scans and their augmentation are
+    fixed by the seed and the epoch, so that a run can be stopped and continued.
+
+    Args:
+        images: Squares, uint8, shape (scans, size, size): an array or an ``ImageFile``.
+        labels: The class index of each scan, shape (scans,).
+        classes: How many classes there are.
+        batch_size: Scans in a batch.
+        augmentation: An entry of ``AUGMENTATIONS``. None: scans come unchanged and in
+            the order of ``images``.
+        seed: Of the run.
+        label_smoothing: Weight of the uniform distribution in ``one_hot``
+            (arXiv:1512.00567).
+        class_weights: Whether ``class_weight`` makes all classes count alike in the
+            loss.
+
+    Attributes:
+        epoch: Counted from 0; whoever trains sets it.
+        class_weight: What ``fit`` takes: a factor for each class, or None.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray | ImageFile,
+        labels: np.ndarray,
+        *,
+        classes: int,
+        batch_size: int,
+        augmentation: dict[str, Any] | None,
+        seed: int,
+        label_smoothing: float = 0.0,
+        class_weights: bool = False,
+    ):
+        # with several workers Keras turns off TensorFlow's tuning of the pipeline,
+        # which can wait for seconds
+        workers = max(2, (os.cpu_count() or 1) // 2)
+        super().__init__(workers=workers, max_queue_size=2 * workers)
+        self.images = images
+        self.labels = np.asarray(labels)
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.epoch = 0
+
+        one_hot = np.eye(classes, dtype="float32")
+        one_hot += label_smoothing * (1 / classes - one_hot)
+        self.one_hot = one_hot
+        self.class_weight = None
+        if class_weights:
+            scans_per_class = np.bincount(self.labels, minlength=classes).clip(1)
+            weights = len(images) / classes / scans_per_class
+            self.class_weight = dict(enumerate(weights))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.batch_size)
 
     def order(self) -> np.ndarray:
-        """The rows of the scans in the order of this epoch."""
-        return epoch_order(
-            len(self.images),
-            None if self.augmentation is None else (self.seed, self.epoch),
-        )
+        """The positions of the scans in the order of this epoch."""
+        if self.augmentation is None:
+            return np.arange(len(self.images))
+        return epoch_order(len(self.images), self.seed, self.epoch)
 
-    def __getitem__(self, index):
-        rows = self.order()[index * self.batch_size : (index + 1) * self.batch_size]
-        mine = self.share.of(np.arange(len(rows)))
-        images = self.images[rows[mine]]
+    def positions_in_batch(self, batch_length: int) -> np.ndarray:
+        """Which scans of a batch are made here: all of them.
+
+        Args:
+            batch_length: How many scans the batch has.
+
+        Returns:
+            Their positions in the batch.
+        """
+        return np.arange(batch_length)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        start = index * self.batch_size
+        batch = self.order()[start : start + self.batch_size]
+        positions = self.positions_in_batch(len(batch))
+        images = self.images[batch[positions]]
         if self.augmentation is not None:
-            drawn, size = {}, images.shape[1]
-            # a block is drawn as a whole, but of it only this process's share is computed
-            for block in np.unique(mine // BLOCK):
-                generator = np.random.default_rng(
-                    [self.seed, self.epoch, 1 + index, block]
-                )
-                block_rows = range(block * BLOCK, min((block + 1) * BLOCK, len(rows)))
-                drawn |= {
-                    row: draw_change(generator, size, **self.augmentation)
-                    for row in block_rows
-                }
-            images = np.stack(
-                [change(image, *drawn[row]) for image, row in zip(images, mine)]
-            )
-        return np.divide(images[..., None], 255, dtype="float32"), self.one_hot[
-            self.labels[rows[mine]]
-        ]
+            changes = self._draw_changes(index, len(batch), positions)
+            changed = [
+                changes[position].apply(image)
+                for position, image in zip(positions, images, strict=True)
+            ]
+            images = np.stack(changed)
+        scaled = np.divide(images[..., None], 255, dtype="float32")
+        return scaled, self.one_hot[self.labels[batch[positions]]]
 
+    def _draw_changes(
+        self, index: int, batch_length: int, positions: np.ndarray
+    ) -> dict[int, RandomChange]:
+        """Draw the changes of one batch, by position in the batch.
 
-def sequences(
-    table: pd.DataFrame, root: Path, settings: Settings, share=ALONE
-) -> tuple:
-    """The train ``ScanSequence``, augmented as the recipe says, and that of validation, untouched; None if empty."""
-    recipe, held_out = (
-        recipe_named(settings.recipe),
-        (table["subset"] == "validation").any(),
-    )
-    validation = (
-        subset_sequence(table, "validation", root, settings, share=share)
-        if held_out
-        else None
-    )
-    how = dict(augmentation=AUGMENTATIONS[recipe["augmentation"]], share=share)
-    how |= {name: recipe[name] for name in ("label_smoothing", "class_weights")}
-    return subset_sequence(table, "train", root, settings, **how), validation
+        Each block of scans has a generator of its own, so that other scans of the batch
+        need not be drawn, yet every scan gets what it would get if all were made here.
+        """
+        size = self.images.shape[1]
+        changes = {}
+        for block in np.unique(positions // SCANS_PER_GENERATOR):
+            seeds = [self.seed, self.epoch, 1 + index, block]
+            generator = np.random.default_rng(seeds)
+            first = block * SCANS_PER_GENERATOR
+            last = min(first + SCANS_PER_GENERATOR, batch_length)
+            for position in range(first, last):
+                changes[position] = RandomChange(generator, size, **self.augmentation)
+        return changes
 
 
 def subset_sequence(
     table: pd.DataFrame,
-    subset,
+    subset: str | list[str],
     root: Path,
     settings: Settings,
-    augmentation=None,
-    **how,
-):
-    """The scans of one subset, or of a list of them, in row order, decoded and prepared as the recipe says."""
-    labels, rows = (
-        sorted(table["label"].unique()),
-        table[np.isin(table["subset"], subset)],
-    )
-    targets, frame = (
-        rows["label"].map(labels.index).to_numpy(),
-        recipe_named(settings.recipe)["frame"],
-    )
-    images, _ = load_images(rows, root, settings.image_size, frame)
-    return ScanSequence(
+    augmentation: dict[str, Any] | None = None,
+    sequence_class: Callable[..., ScanSequence] = ScanSequence,
+    **options: Any,
+) -> ScanSequence:
+    """Decode the scans of a subset and make batches of them.
+
+    Args:
+        table: Scans with their subsets; the labels of all of them are the classes.
+        subset: A subset, or a list of them.
+        root: The data folder.
+        settings: Of the run; the recipe decides between the scan and its head crop.
+        augmentation: An entry of ``AUGMENTATIONS``. None: scans come unchanged and in
+            the order of the table.
+        sequence_class: ``ScanSequence`` or a subclass.
+        **options: More arguments of ``sequence_class``.
+
+    Returns:
+        The batches.
+
+    Raises:
+        ValueError: A file cannot be read, or has changed since it was listed.
+    """
+    labels = sorted(table["label"].unique())
+    scans = table[np.isin(table["subset"], subset)]
+    class_indices = scans["label"].map(labels.index).to_numpy()
+    frame = settings.recipe_options.frame
+    images, _ = load_images(scans, root, settings.image_size, frame)
+    return sequence_class(
         images,
-        targets,
+        class_indices,
         classes=len(labels),
         batch_size=settings.batch_size,
         augmentation=augmentation,
         seed=settings.seed,
-        **how,
+        **options,
     )
+
+
+def sequences(
+    table: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    sequence_class: Callable[..., ScanSequence] = ScanSequence,
+) -> tuple[ScanSequence, ScanSequence | None]:
+    """Make the batches of a training.
+
+    Args:
+        table: Scans with their subsets.
+        root: The data folder.
+        settings: Of the run; the recipe decides on augmentation and targets.
+        sequence_class: ``ScanSequence`` or a subclass.
+
+    Returns:
+        The training scans, augmented, and the validation scans, unchanged; None where no
+        scan is held out.
+
+    Raises:
+        ValueError: A file cannot be read, or has changed since it was listed.
+    """
+    validation_scans = None
+    if (table["subset"] == "validation").any():
+        validation_scans = subset_sequence(
+            table, "validation", root, settings, sequence_class=sequence_class
+        )
+    recipe = settings.recipe_options
+    train_scans = subset_sequence(
+        table,
+        "train",
+        root,
+        settings,
+        AUGMENTATIONS[recipe.augmentation],
+        sequence_class,
+        label_smoothing=recipe.label_smoothing,
+        class_weights=recipe.class_weights,
+    )
+    return train_scans, validation_scans

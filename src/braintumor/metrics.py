@@ -1,4 +1,12 @@
-"""How good, how sure: scores, intervals, paired tests and calibration, all computed from stored predictions."""
+"""How good, how sure? Scores, intervals and paired tests, all from stored predictions.
+
+Predictions are tables as ``runs.predict`` makes them: ``label``, ``predicted``,
+``group``, ``path`` and ``p_<label>`` for every class. Intervals are 95 %, from a bootstrap
+that draws whole groups, because the scans of one patient resemble each other (Efron and
+Tibshirani, An Introduction to the Bootstrap, 1993).
+"""
+
+from typing import Any
 
 from braintumor.splits import KNOWN_PATIENTS
 
@@ -8,317 +16,412 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from sklearn.metrics import log_loss
 
-NO_TUMOR = "no_tumor"  # what a missed tumor is called, and what a false alarm is
-MISSED = [
+NO_TUMOR = (
+    "no_tumor"  # a tumor called so is missed; such a scan called a tumor, a false alarm
+)
+REPLICATES = 2000  # of the bootstrap
+CALIBRATION_BINS = 15
+DETECTION = [
     "tumors",
     "missed_tumors",
     "missed_tumor_rate",
     "missed_tumor_rate_low",
     "missed_tumor_rate_high",
-]
-FALSE_ALARMS = [
-    "healthy",
+    "healthy",  # scans without a tumor
     "false_alarms",
     "false_alarm_rate",
     "false_alarm_rate_low",
     "false_alarm_rate_high",
 ]
-DETECTION = (
-    MISSED + FALSE_ALARMS
-)  # columns of metrics.csv; ``healthy`` counts scans without a tumor
-SETTING = [
-    "model",
-    "recipe",
-    "protocol",
-    "weights",
-    "image_size",
-]  # the same in runs that differ by their seed alone
+# the same in runs that differ by their seed alone
+RUN_COLUMNS = ["model", "recipe", "protocol", "weights", "image_size"]
 
 
-def metrics_row(facts: dict, predictions: pd.DataFrame, subset: str) -> dict:
-    """One row of metrics.csv.
+def metrics_row(
+    provenance: dict[str, Any], predictions: pd.DataFrame, subset: str
+) -> dict[str, Any]:
+    """Compute one row of metrics.csv.
 
     Args:
-        facts: What the run rests on, as in its settings.json.
-        predictions: The predictions of the run, for any subsets.
+        provenance: Of the run.
+        predictions: Of the run, for any subsets.
         subset: The subset to evaluate.
 
     Returns:
-        The run, the scans that the row rests on, and the scores, by column. Intervals are 95 %, from a bootstrap over
-        groups; AUROC is NaN where undefined.
+        The run, the scans that the row rests on, and the scores, by column. AUROC is NaN
+        where it is undefined.
 
     Raises:
         ValueError: No scan of the subset was predicted.
     """
-    rows, labels = predictions[predictions["subset"] == subset], _labels(predictions)
+    rows = predictions[predictions["subset"] == subset]
     if rows.empty:
-        raise ValueError(
-            f"No scan of the subset '{subset}' was predicted by {facts['model']}."
-        )
-    scores = with_intervals(rows)
-    of_probabilities = weighted_probability_scores(
-        rows, counts=np.ones((1, len(rows)))
-    ).iloc[0]
+        model = provenance["model"]
+        raise ValueError(f"No scan of the subset '{subset}' was predicted by {model}.")
+    labels = _labels(predictions)
+    scores = score_intervals(rows)
+    once_each = np.ones((1, len(rows)))
+    probability_scores_once = weighted_probability_scores(rows, counts=once_each).iloc[
+        0
+    ]
     groups = pd.Series(rows["group"].unique())
-    row = {key: facts[key] for key in [*SETTING, "seed"]}
-    row |= {"subset": subset, "n": len(rows), "groups": len(groups)}
-    row |= {"known_patients": int(groups.str.startswith(KNOWN_PATIENTS).sum())}
-    row |= with_bounds(scores, ["accuracy", "macro_f1"])
-    row |= detection(rows)
-    row |= {
+    recalls = [f"recall_{label}" for label in labels]
+    return {
+        **{column: provenance[column] for column in RUN_COLUMNS},
+        "seed": provenance["seed"],
+        "subset": subset,
+        "n": len(rows),
+        "groups": len(groups),
+        "known_patients": int(groups.str.startswith(KNOWN_PATIENTS).sum()),
+        **with_bounds(scores, ["accuracy", "macro_f1"]),
+        **detection(rows),
         "balanced_accuracy": scores.at["balanced_accuracy", "value"],
-        **of_probabilities,
+        **probability_scores_once,
+        **with_bounds(scores, recalls),
     }
-    return row | with_bounds(scores, [f"recall_{label}" for label in labels])
 
 
-def detection(predictions: pd.DataFrame) -> dict:
-    """How many tumors were missed, and how many scans without a tumor gave a false alarm.
+def detection(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Count missed tumors and false alarms.
 
-    A missed tumor is called ``no_tumor``. A tumor that is taken for another kind of tumor is found.
+    A missed tumor is called ``no_tumor``. A tumor that is taken for another kind of tumor
+    is found. A false alarm is a scan without a tumor that is called a tumor.
 
     Args:
-        predictions: Predictions of one subset.
+        predictions: Of one subset.
 
     Returns:
-        The columns ``DETECTION``: counts of scans, counts of errors, and rates with 95 % intervals from a bootstrap
-        over groups. A rate of no scans is NaN. In a data set without the class ``no_tumor``, every column is NaN.
+        The columns ``DETECTION``: counts of scans, counts of errors, and rates with their
+        intervals. A rate of no scans is NaN. In a data set without the class
+        ``no_tumor``, every column is NaN.
     """
     labels = _labels(predictions)
     if NO_TUMOR not in labels:
         return dict.fromkeys(DETECTION, np.nan)
-    confusions = _confusions(predictions, "group")
+    confusions = _bootstrap_confusions(predictions, "group")
     scores = pd.DataFrame(detection_scores(confusions, labels.index(NO_TUMOR)))
     counts = {
         name: int(scores.at[0, name])
         for name in ("tumors", "missed_tumors", "healthy", "false_alarms")
     }
-    rates = with_bounds(_summary(scores), ["missed_tumor_rate", "false_alarm_rate"])
-    values = counts | rates
+    rates = with_bounds(_summarize(scores), ["missed_tumor_rate", "false_alarm_rate"])
+    values = {**counts, **rates}
     return {name: values[name] for name in DETECTION}
 
 
 def detection_scores(confusion: np.ndarray, no_tumor: int) -> dict[str, np.ndarray]:
-    """Counts and rates of missed tumors and false alarms.
+    """Compute counts and rates of missed tumors and false alarms.
 
     Args:
         confusion: Counts of scans, of shape (..., true class, predicted class).
-        no_tumor: The position of the class without a tumor.
+        no_tumor: The index of the class without a tumor.
 
     Returns:
         Arrays of shape (...). A rate is NaN where there is no scan of its kind.
     """
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    true = confusion.sum(axis=-1)
+    predicted = confusion.sum(axis=-2)
     healthy = true[..., no_tumor]
     correct = confusion[..., no_tumor, no_tumor]
     tumors = true.sum(axis=-1) - healthy
     missed_tumors = predicted[..., no_tumor] - correct
     false_alarms = healthy - correct
-    scores = {
+    with np.errstate(invalid="ignore"):
+        missed_tumor_rate = missed_tumors / tumors
+        false_alarm_rate = false_alarms / healthy
+    return {
         "tumors": tumors,
         "missed_tumors": missed_tumors,
         "healthy": healthy,
         "false_alarms": false_alarms,
+        "missed_tumor_rate": missed_tumor_rate,
+        "false_alarm_rate": false_alarm_rate,
     }
+
+
+def with_bounds(scores: pd.DataFrame, names: list[str]) -> dict[str, float]:
+    """Write some scores and their intervals as one flat row.
+
+    Args:
+        scores: One row a score, with ``value``, ``low`` and ``high``.
+        names: The scores that are wanted.
+
+    Returns:
+        ``accuracy``, ``accuracy_low``, ``accuracy_high``, and so on.
+    """
+    row = {}
+    for name in names:
+        row[name] = scores.at[name, "value"]
+        row[f"{name}_low"] = scores.at[name, "low"]
+        row[f"{name}_high"] = scores.at[name, "high"]
+    return row
+
+
+def score_intervals(predictions: pd.DataFrame, unit: str = "group") -> pd.DataFrame:
+    """Compute every score of ``confusion_scores``, with its interval.
+
+    Args:
+        predictions: Of one subset.
+        unit: The column whose values are drawn as a whole. ``path`` takes the scans of a
+            patient for independent, which makes intervals too narrow.
+
+    Returns:
+        One row a score: ``value``, and the interval from ``low`` to ``high``.
+    """
+    return _summarize(_bootstrap_scores(predictions, unit))
+
+
+def confusion_scores(confusion: np.ndarray, labels: list[str]) -> dict[str, np.ndarray]:
+    """Compute the scores that a confusion matrix gives.
+
+    Args:
+        confusion: Counts of scans, of shape (..., true class, predicted class).
+        labels: The classes.
+
+    Returns:
+        ``accuracy``, ``macro_f1``, ``balanced_accuracy``, then ``recall_<label>`` and
+        ``specificity_<label>``, of shape (...), all in [0, 1]. A recall of no scans is
+        NaN, and means over classes leave it out.
+    """
+    hits = confusion.diagonal(axis1=-2, axis2=-1)
+    true = confusion.sum(axis=-1)
+    predicted = confusion.sum(axis=-2)
+    scans = confusion.sum(axis=(-2, -1))
+    others = scans[..., None] - true
     with np.errstate(invalid="ignore"):
-        scores["missed_tumor_rate"] = missed_tumors / tumors
-        scores["false_alarm_rate"] = false_alarms / healthy
+        recall = hits / true
+        specificity = (others - predicted + hits) / others
+        f1 = np.where(true > 0, 2 * hits / (true + predicted), np.nan)
+    scores = {
+        "accuracy": hits.sum(axis=-1) / scans,
+        "macro_f1": np.nanmean(f1, axis=-1),
+        "balanced_accuracy": np.nanmean(recall, axis=-1),
+    }
+    for index, label in enumerate(labels):
+        scores[f"recall_{label}"] = recall[..., index]
+    for index, label in enumerate(labels):
+        scores[f"specificity_{label}"] = specificity[..., index]
     return scores
 
 
-def with_bounds(scores: pd.DataFrame, names: list[str]) -> dict:
-    """Some rows of ``with_intervals`` as one flat row: ``accuracy``, ``accuracy_low``, ``accuracy_high``, ..."""
-    suffixes = {"value": "", "low": "_low", "high": "_high"}
-    return {
-        f"{name}{suffix}": scores.at[name, key]
-        for name in names
-        for key, suffix in suffixes.items()
-    }
-
-
 def probability_scores(predictions: pd.DataFrame) -> pd.DataFrame:
-    """What the probabilities are worth, with intervals as ``with_intervals`` gives them.
+    """Compute what the probabilities are worth, with intervals.
 
     Args:
-        predictions: Predictions of one subset.
+        predictions: Of one subset.
 
     Returns:
-        A row for each score of ``weighted_probability_scores``, its ``value``, and the 95 % interval from ``low`` to
-        ``high``, from a bootstrap over groups.
+        One row a score of ``weighted_probability_scores``: ``value``, and the interval
+        from ``low`` to ``high``.
     """
-    scan_groups, groups = predictions["group"].factorize(sort=True)
-    # how often each scan counts: once, and in a replicate as often as its group was drawn
-    draws = bootstrap(np.eye(len(groups)))[:, scan_groups]
-    counts = np.vstack([np.ones(len(predictions)), draws])
-    return _summary(weighted_probability_scores(predictions, counts))
+    group_of_scan, groups = predictions["group"].factorize(sort=True)
+    # the scans as they are: each counts once
+    once_each = np.ones(len(predictions))
+    # a replicate: each scan counts as often as its group was drawn
+    draws_of_group = bootstrap(np.eye(len(groups)))
+    draws_of_scan = draws_of_group[:, group_of_scan]
+    counts = np.vstack([once_each, draws_of_scan])
+    return _summarize(weighted_probability_scores(predictions, counts))
 
 
 def weighted_probability_scores(
     predictions: pd.DataFrame, counts: np.ndarray
 ) -> pd.DataFrame:
-    """Scores of the probabilities, where scans count as often as is asked.
+    """Compute scores of the probabilities, where each scan counts as often as asked.
 
     Args:
-        predictions: Predictions of one subset.
+        predictions: Of one subset.
         counts: How often each scan counts, shape (replicates, scans).
 
     Returns:
-        A row for each replicate. ``auroc``: mean over classes, each against all others, NaN if one is missing.
-        ``ece``: mean distance of confidence and accuracy over 15 equal bins of confidence (arXiv:1706.04599), in
-        [0, 1]. ``brier``: squared error, in [0, 2].
+        One row a replicate. ``auroc``: the mean over classes, each against all others,
+        in [0, 1], NaN if a class is missing. ``ece``: the mean distance of confidence
+        and accuracy over 15 equal bins of confidence (arXiv:1706.04599), in [0, 1].
+        ``brier``: the squared error, in [0, 2].
     """
     labels = _labels(predictions)
     probabilities = predictions.filter(regex="^p_").to_numpy()
-    truth = np.eye(len(labels))[predictions["label"].map(labels.index)]
+    true_index = predictions["label"].map(labels.index)
+    one_hot = np.eye(len(labels))[true_index]
     areas = []
-    for stated, true in zip(probabilities.T, truth.T == 1):
-        others = stated[~true]
-        above = (stated[true, None] > others) + (stated[true, None] == others) / 2
-        pairs = counts[:, true].sum(axis=1) * counts[:, ~true].sum(axis=1)
-        with np.errstate(invalid="ignore"):
-            areas.append(
-                (counts[:, true] @ above * counts[:, ~true]).sum(axis=1) / pairs
-            )
+    for stated, is_class in zip(probabilities.T, one_hot.T == 1, strict=True):
+        areas.append(_weighted_auroc(stated, is_class, counts))
+
     confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == truth.argmax(axis=1)
-    bins = np.minimum(confidence * 15, 14).astype(int)
-    gaps = np.eye(15)[bins] * (correct - confidence)[:, None]
-    squared_errors = ((probabilities - truth) ** 2).sum(axis=1)
+    correct = probabilities.argmax(axis=1) == one_hot.argmax(axis=1)
+    last_bin = CALIBRATION_BINS - 1
+    bins = np.minimum(confidence * CALIBRATION_BINS, last_bin).astype(int)
+    gaps = np.eye(CALIBRATION_BINS)[bins] * (correct - confidence)[:, None]
+    squared_errors = ((probabilities - one_hot) ** 2).sum(axis=1)
     scans = counts.sum(axis=1)
-    scores = {"auroc": np.mean(areas, axis=0)}
-    scores["ece"] = abs(counts @ gaps).sum(axis=1) / scans
-    scores["brier"] = (counts @ squared_errors) / scans
-    return pd.DataFrame(scores)
-
-
-def scores_of(confusion: np.ndarray, labels: list[str]) -> dict:
-    """Accuracy, macro-F1, balanced accuracy; recall, specificity by class (NaN: undefined); (..., true, predicted)."""
-    hits = confusion.diagonal(axis1=-2, axis2=-1)
-    true, predicted, scans = (
-        confusion.sum(axis=-1),
-        confusion.sum(axis=-2),
-        confusion.sum(axis=(-2, -1)),
-    )
-    others = scans[..., None] - true
-    with np.errstate(invalid="ignore"):
-        rates = {
-            "recall": hits / true,
-            "specificity": (others - predicted + hits) / others,
+    return pd.DataFrame(
+        {
+            "auroc": np.mean(areas, axis=0),
+            "ece": abs(counts @ gaps).sum(axis=1) / scans,
+            "brier": (counts @ squared_errors) / scans,
         }
-        f1 = np.where(true > 0, 2 * hits / (true + predicted), np.nan)
-    scores = {
-        "accuracy": hits.sum(axis=-1) / scans,
-        "macro_f1": np.nanmean(f1, axis=-1),
-    }
-    scores["balanced_accuracy"] = np.nanmean(rates["recall"], axis=-1)
-    return scores | {
-        f"{name}_{label}": rates[name][..., i]
-        for name in rates
-        for i, label in enumerate(labels)
-    }
-
-
-def with_intervals(predictions: pd.DataFrame, unit: str = "group") -> pd.DataFrame:
-    """Every score of ``scores_of`` (rows), its ``value``, and the 95 % interval from ``low`` to ``high``.
-
-    The bootstrap draws whole units (Efron and Tibshirani 1993); ``path`` takes the slices of a patient for independent.
-    """
-    return _summary(_replicates(predictions, unit))
-
-
-def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict:
-    """Two models' predictions of the same scans: differences of accuracy and macro-F1 (first minus second), who errs.
-
-    Intervals (95 %) come from a bootstrap over groups, in which both models meet the same patients. ``only_first`` and
-    ``only_second`` count the scans that only this model gets right; ``p_value`` is the exact, two-sided McNemar test
-    on them (McNemar 1947), which takes scans for independent. Raises ValueError if the scans differ.
-    """
-    first, second = (
-        table.sort_values("path", ignore_index=True) for table in (first, second)
     )
+
+
+def _weighted_auroc(
+    stated: np.ndarray, is_class: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """The share of pairs of scans, one of the class and one not, in the right order."""
+    of_class = stated[is_class, None]
+    of_others = stated[~is_class]
+    # 1 where the scan of the class gets the higher probability, 1/2 where both the same
+    above = (of_class > of_others) + (of_class == of_others) / 2
+    counts_of_class = counts[:, is_class]
+    counts_of_others = counts[:, ~is_class]
+    right_pairs = (counts_of_class @ above * counts_of_others).sum(axis=1)
+    pairs = counts_of_class.sum(axis=1) * counts_of_others.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return right_pairs / pairs
+
+
+def paired_comparison(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
+    """Compare two models on the same scans.
+
+    Intervals come from a bootstrap in which both models meet the same groups. The exact,
+    two-sided McNemar test (McNemar 1947) takes scans for independent.
+
+    Args:
+        first: Predictions of one model.
+        second: Predictions of the other model.
+
+    Returns:
+        ``accuracy`` and ``macro_f1``: first minus second, with ``_low`` and ``_high``.
+        ``only_first``, ``only_second``: scans that only this model classifies correctly.
+        ``p_value``: of the McNemar test.
+
+    Raises:
+        ValueError: The scans differ.
+    """
+    first = first.sort_values("path", ignore_index=True)
+    second = second.sort_values("path", ignore_index=True)
     if not first["path"].equals(second["path"]):
         raise ValueError("Only predictions of the same scans can be compared in pairs.")
-    differences = _summary(_replicates(first, "group") - _replicates(second, "group"))
-    right, also = (table["label"] == table["predicted"] for table in (first, second))
-    alone = {
-        "only_first": int((right & ~also).sum()),
-        "only_second": int((also & ~right).sum()),
+    first_scores = _bootstrap_scores(first, "group")
+    second_scores = _bootstrap_scores(second, "group")
+    differences = _summarize(first_scores - second_scores)
+
+    first_correct = first["label"] == first["predicted"]
+    second_correct = second["label"] == second["predicted"]
+    only_first = int((first_correct & ~second_correct).sum())
+    only_second = int((second_correct & ~first_correct).sum())
+    p_value = 1.0
+    if only_first + only_second > 0:
+        p_value = binomtest(only_first, only_first + only_second).pvalue
+    return {
+        **with_bounds(differences, ["accuracy", "macro_f1"]),
+        "only_first": only_first,
+        "only_second": only_second,
+        "p_value": p_value,
     }
-    p_value = (
-        binomtest(alone["only_first"], sum(alone.values())).pvalue
-        if any(alone.values())
-        else 1.0
-    )
-    return (
-        with_bounds(differences, ["accuracy", "macro_f1"])
-        | alone
-        | {"p_value": p_value}
-    )
 
 
 def fit_temperature(predictions: pd.DataFrame) -> float:
-    """The temperature that makes these probabilities most likely (Guo et al., arXiv:1706.04599); above 1: too sure."""
+    """Find the temperature that makes the probabilities most likely.
 
-    def loss(logarithm):
-        scaled = with_temperature(predictions, np.exp(logarithm))
-        return log_loss(
-            scaled["label"], scaled.filter(regex="^p_"), labels=_labels(scaled)
-        )
+    Args:
+        predictions: Of one subset.
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+    Returns:
+        The temperature (arXiv:1706.04599); above 1 where the model is overconfident.
+    """
+    labels = _labels(predictions)
+
+    def loss(log_temperature: float) -> float:
+        scaled = with_temperature(predictions, np.exp(log_temperature))
+        return log_loss(scaled["label"], scaled.filter(regex="^p_"), labels=labels)
+
+    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
+    return float(np.exp(best.x))
 
 
 def with_temperature(predictions: pd.DataFrame, temperature: float) -> pd.DataFrame:
-    """The table with softer (temperature above 1) or sharper probabilities; the predicted class stays."""
-    powers = predictions.filter(regex="^p_").clip(lower=1e-7) ** (1 / temperature)
-    return predictions.assign(**powers.div(powers.sum(axis=1), axis=0))
+    """Make probabilities softer or sharper; the predicted class stays.
 
+    Args:
+        predictions: Any predictions.
+        temperature: Above 1 softens, below 1 sharpens.
 
-def _labels(predictions):
-    return [column.removeprefix("p_") for column in predictions.filter(regex="^p_")]
-
-
-def _replicates(predictions, unit):
-    """The scores of the predictions, and in the rows below of its replicates: the same draws for the same units."""
-    return pd.DataFrame(scores_of(_confusions(predictions, unit), _labels(predictions)))
-
-
-def _confusions(predictions, unit):
-    """The confusion matrix of the predictions, and below it those of the replicates: (1 + replicates, true, predicted).
-
-    The same units are drawn for the same predictions, whatever the order of their rows.
+    Returns:
+        The table with other probabilities.
     """
-    labels = _labels(predictions)
-    cells = predictions["label"].map(labels.index) * len(labels) + predictions[
-        "predicted"
-    ].map(labels.index)
-    counts = pd.crosstab(predictions[unit], cells).reindex(
-        columns=range(len(labels) ** 2), fill_value=0
-    )
-    counts = counts.to_numpy().reshape(-1, len(labels), len(labels))
-    return np.concatenate([counts.sum(axis=0)[None], bootstrap(counts)])
-
-
-def _summary(scores):
-    """The scores in the first row, and the 2.5 and 97.5 percentiles of those below that are defined; NaN if none is."""
-    rows = np.vstack([scores[:1], scores[1:].quantile([0.025, 0.975])])
-    return pd.DataFrame(rows.T, scores.columns, ["value", "low", "high"])
-
-
-def bootstrap(counts):
-    """Sums of the counts of as many units, drawn with replacement: shape (replicates, ...)."""
-    units = len(counts)
-    draws = np.random.default_rng(0).multinomial(
-        units, np.full(units, 1 / units), size=2000
-    )
-    return np.tensordot(draws, counts, axes=1)
+    probabilities = predictions.filter(regex="^p_")
+    powers = probabilities.clip(lower=1e-7) ** (1 / temperature)
+    scaled = powers.div(powers.sum(axis=1), axis=0)
+    return predictions.assign(**scaled)
 
 
 def mean_interval(values: pd.Series, groups: pd.Series) -> tuple[float, float, float]:
-    """The mean of one value a scan, and the bounds of its 95 % interval from a bootstrap over groups."""
-    sums, counts = bootstrap(
-        pd.DataFrame({"sum": values, "n": 1}).groupby(groups).sum().to_numpy()
-    ).T
-    return float(values.mean()), *map(
-        float, pd.Series(sums / counts).quantile([0.025, 0.975])
-    )
+    """Compute a mean over scans, with its interval.
+
+    Args:
+        values: One value a scan.
+        groups: The group of each scan.
+
+    Returns:
+        The mean, and the bounds of its interval.
+    """
+    by_scan = pd.DataFrame({"sum": values, "n": 1})
+    by_group = by_scan.groupby(groups).sum()
+    sums, counts = bootstrap(by_group.to_numpy()).T
+    bounds = pd.Series(sums / counts).quantile([0.025, 0.975])
+    return float(values.mean()), float(bounds[0.025]), float(bounds[0.975])
+
+
+def bootstrap(counts: np.ndarray) -> np.ndarray:
+    """Draw as many units as there are, with replacement, and sum what they count.
+
+    Args:
+        counts: What each unit counts, shape (units, ...).
+
+    Returns:
+        The sums of each replicate, shape (``REPLICATES``, ...). The same number of units
+        is drawn alike every time, so that two models meet the same patients.
+    """
+    units = len(counts)
+    # 1. How often is each unit drawn in each replicate? All are equally likely.
+    generator = np.random.default_rng(0)
+    equal_chances = np.full(units, 1 / units)
+    draws = generator.multinomial(units, equal_chances, size=REPLICATES)
+    # 2. A replicate's count is the sum over units, each as often as it was drawn.
+    return np.tensordot(draws, counts, axes=1)
+
+
+def _labels(predictions: pd.DataFrame) -> list[str]:
+    columns = predictions.filter(regex="^p_")
+    return [column.removeprefix("p_") for column in columns]
+
+
+def _bootstrap_scores(predictions: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Scores of the predictions in the first row, of the replicates in the others."""
+    confusions = _bootstrap_confusions(predictions, unit)
+    return pd.DataFrame(confusion_scores(confusions, _labels(predictions)))
+
+
+def _bootstrap_confusions(predictions: pd.DataFrame, unit: str) -> np.ndarray:
+    """The confusion matrix of the predictions, then those of the replicates.
+
+    Returns:
+        Counts of shape (1 + replicates, true class, predicted class).
+    """
+    labels = _labels(predictions)
+    # units in sorted order, so that the order of rows changes no draw
+    unit_index, units = predictions[unit].factorize(sort=True)
+    true_index = predictions["label"].map(labels.index)
+    predicted_index = predictions["predicted"].map(labels.index)
+    confusion_of_unit = np.zeros((len(units), len(labels), len(labels)), dtype=int)
+    np.add.at(confusion_of_unit, (unit_index, true_index, predicted_index), 1)
+    whole = confusion_of_unit.sum(axis=0)
+    return np.concatenate([whole[None], bootstrap(confusion_of_unit)])
+
+
+def _summarize(scores: pd.DataFrame) -> pd.DataFrame:
+    """The first row of scores, with percentiles of those below that are defined."""
+    values = scores[:1]
+    bounds = scores[1:].quantile([0.025, 0.975])
+    rows = np.vstack([values, bounds])
+    return pd.DataFrame(rows.T, scores.columns, ["value", "low", "high"])

@@ -1,26 +1,32 @@
-"""The figures that several notebooks draw, and what the others are made from: one look, colours, banner, footnote.
+"""What does a person see? Every figure of the main notebooks, in one look.
 
-A figure takes tables, alters none, and returns a Figure that a notebook shows once; a ``note`` becomes a banner.
+A figure takes tables, changes none, and returns a ``Figure`` that a notebook shows once.
+A ``banner`` is a warning across its top, see ``dataset.DataReport.banner``.
 """
 
 import io
 import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from sklearn.metrics import confusion_matrix
 
-MODEL_COLOURS = {
-    "vgg16": "#0072B2",
-    "resnet50": "#D55E00",
-}  # Okabe-Ito, as the classes: safe for the colour-blind
+# Okabe and Ito's palette, which color-blind people can tell apart
+MODEL_COLORS = {"vgg16": "#0072B2", "resnet50": "#D55E00"}
 CLASS_PALETTE = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999"]
-INK, GREY, PALE, WARNING, BOX = "#222222", "#6E6E6E", "#C8C8C8", "#FFC400", "#F0E442"
-HEAT = ["#56B4E9", "#E69F00", "#D55E00"]  # weak, middle, strong
-NAMES = {
+INK = "#222222"
+GRAY = "#6E6E6E"
+PALE = "#C8C8C8"
+WARNING = "#FFC400"
+BOX = "#F0E442"
+HEATMAP_COLORS = "inferno"
+DISPLAY_NAMES = {
     "vgg16": "VGG16",
     "resnet50": "ResNet50",
     "fine_tune": "fine-tuning",
@@ -28,250 +34,401 @@ NAMES = {
     "training": "Training folder",
     "testing": "Testing folder",
 }
-WIDTH, SMALL = 8.4, 9  # inches, which GitHub shows unscaled at 100 dpi; points
-BLANK = {"xticks": [], "yticks": [], "frame_on": False}
+WIDTH = 8.4  # inches: at 100 dpi, GitHub shows it unscaled
+SMALL = 9  # points
+WITHOUT_AXES = {"xticks": [], "yticks": [], "frame_on": False}
 
 
 class NotebookFigure(Figure):
-    """A Figure unknown to pyplot: shown where a cell ends with it, with or without ``%matplotlib inline``."""
+    """A figure that pyplot does not know: shown once, where a cell ends with it."""
 
-    def _repr_png_(self):
-        self.savefig(png := io.BytesIO(), format="png")
+    def _repr_png_(self) -> bytes:
+        png = io.BytesIO()
+        self.savefig(png, format="png")
         return png.getvalue()
 
 
 def display_name(name: str) -> str:
-    """A model, class, phase or folder as a person writes it."""
-    return NAMES.get(name.lower(), name.replace("_", " "))
+    """Write a model, class, phase or folder as a person does.
+
+    Args:
+        name: As in tables and settings.
+
+    Returns:
+        Such as ``ResNet50`` or ``no tumor``.
+    """
+    return DISPLAY_NAMES.get(name.lower(), name.replace("_", " "))
 
 
-def percent(share: float, _=None) -> str:
-    """A share as whole per cent, without its sign; also a formatter of ticks, hence the second argument."""
+def percent(share: float, _: Any = None) -> str:
+    """Write a share as a whole percentage, without its sign.
+
+    Args:
+        share: Such as 0.75.
+        _: Ignored, so that this can format the ticks of an axis.
+
+    Returns:
+        Such as ``75 %``, with a space that does not break.
+    """
     return f"{100 * abs(share):.0f}\N{NO-BREAK SPACE}%"
 
 
 def base_figure(
-    title, note, height, rows=1, columns=1, footnote="", layout="constrained", **grid
-):
-    """A figure with title, banner and footnote, and its panels as a flat array; ``height`` is that of the panels."""
-    title, note, footnote = (
-        textwrap.fill(title, 80),
-        textwrap.fill(note, 90),
-        textwrap.fill(footnote, 124),
-    )
-    banner = 0.2 + 0.18 * len(note.splitlines()) if note else 0
-    head = banner + 0.15 + 0.2 * len(title.splitlines())
+    title: str,
+    banner: str,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    footnote: str = "",
+    layout: str = "constrained",
+    **grid: Any,
+) -> tuple[NotebookFigure, np.ndarray]:
+    """Make a figure with title, banner, footnote and empty panels.
+
+    Args:
+        title: The message of the figure.
+        banner: A warning across the top, or nothing.
+        height: Of the panels together, in inches.
+        rows: Of panels.
+        columns: Of panels.
+        footnote: A sentence below the panels.
+        layout: Of matplotlib: ``constrained`` or ``compressed``.
+        **grid: More arguments of ``Figure.subplots``.
+
+    Returns:
+        The figure, and its panels as a flat array.
+    """
+    title = textwrap.fill(title, 80)
+    banner = textwrap.fill(banner, 90)
+    footnote = textwrap.fill(footnote, 124)
+    banner_height = 0.2 + 0.18 * len(banner.splitlines()) if banner else 0
+    head = banner_height + 0.15 + 0.2 * len(title.splitlines())
     height += head
     figure = NotebookFigure(figsize=(WIDTH, height), dpi=100, facecolor="white")
     figure.set_layout_engine(layout, rect=(0, 0, 1, 1 - head / height))
     figure.suptitle(
         title,
         x=0.01,
-        y=1 - (banner + 0.08) / height,
+        y=1 - (banner_height + 0.08) / height,
         ha="left",
         va="top",
         size=12,
         weight="bold",
     )
-    figure.supxlabel(footnote, x=0.01, ha="left", size=SMALL, color=GREY)
-    if note:
-        figure.add_artist(
-            Rectangle((0, 1 - banner / height), 1, banner / height, color=WARNING)
-        )
-        figure.text(
-            0.5, 1 - banner / height / 2, note, ha="center", va="center", weight="bold"
-        )
+    figure.supxlabel(footnote, x=0.01, ha="left", size=SMALL, color=GRAY)
+    if banner:
+        bottom = 1 - banner_height / height
+        strip = Rectangle((0, bottom), 1, banner_height / height, color=WARNING)
+        figure.add_artist(strip)
+        middle = 1 - banner_height / height / 2
+        figure.text(0.5, middle, banner, ha="center", va="center", weight="bold")
     panels = figure.subplots(rows, columns, squeeze=False, **grid).ravel()
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
     return figure, panels
 
 
-def show_curves(axes, name, histories):
-    """Training thin and validation thick for each (history, colour, who); labels at the right, kept from touching."""
-    write, unit = (
-        (percent, "share of scans")
-        if name == "accuracy"
-        else ("{:.3g}".format, "cross-entropy")
-    )
-    ends, place = [], -1.0
-    for history, colour, who in histories:
-        for column, kind, width in (
-            (name, "training", 1),
-            (f"val_{name}", "validation", 2.4),
-        ):
-            axes.plot(history["epoch"], history[column], color=colour, linewidth=width)
-            ends += [
-                (last, f"{who}{kind} {write(last)}", colour)
-                for last in history[column].tail(1)
-            ]
-    axes.set(
-        xlabel="epoch",
-        ylabel=f"{name} ({unit})",
-        ylim=(0, 1.02 if name == "accuracy" else None),
-    )
+def class_colors(labels: Sequence[str]) -> dict[str, str]:
+    """Give every class its color, the same in all figures.
+
+    Args:
+        labels: The classes, sorted.
+
+    Returns:
+        A color for each class.
+    """
+    return dict(zip(labels, CLASS_PALETTE, strict=False))
+
+
+class Curve(NamedTuple):
+    """The history of one training, as ``show_curves`` draws it.
+
+    Attributes:
+        history: One row an epoch.
+        color: Of both lines.
+        owner: What the labels at the lines begin with, such as ``VGG16 ``; or nothing.
+    """
+
+    history: pd.DataFrame
+    color: str
+    owner: str
+
+
+def show_curves(axes: Axes, score: str, curves: Sequence[Curve]) -> None:
+    """Draw training thin and validation thick, with labels at the right.
+
+    Args:
+        axes: The panel.
+        score: ``accuracy`` or ``loss``.
+        curves: The trainings.
+    """
+    write: Callable[[float], str]
+    if score == "accuracy":
+        write = percent
+        unit = "share of scans"
+    else:
+        write = "{:.3g}".format
+        unit = "cross-entropy"
+    labels = []  # height of the last point, text, color
+    for history, color, owner in curves:
+        lines = [(score, "training", 1.0), (f"val_{score}", "validation", 2.4)]
+        for column, subset, width in lines:
+            axes.plot(history["epoch"], history[column], color=color, linewidth=width)
+            for last in history[column].tail(1):
+                labels.append((last, f"{owner}{subset} {write(last)}", color))
+    axes.set(xlabel="epoch", ylabel=f"{score} ({unit})")
+    axes.set_ylim(0, 1.02 if score == "accuracy" else None)
     axes.locator_params("x", integer=True)
     axes.yaxis.set_major_formatter(write)
-    for value, text, colour in sorted(ends):
+    # from bottom to top, each label a line above the one before
+    place = -1.0
+    for value, text, color in sorted(labels):
         place = max(place + 0.065, value / axes.get_ylim()[1])
         axes.text(
             1.02,
             place,
             text,
-            color=colour,
+            color=color,
             size=SMALL,
             va="center",
             transform=axes.transAxes,
         )
 
 
-def image_grid(
-    images, captions, *, title, columns, note, footnote="", boxes=(), heats=()
+def training_curves(
+    history: pd.DataFrame, *, model: str, baseline: float, banner: str
 ) -> Figure:
-    """Images (uint8 or [0, 1]) in rows: caption, box x, y, w, h (px), lines at 1/4, 1/2 and 3/4 of a heat in [0, 1]."""
-    rows, lines = (
-        max(1, -(-len(images) // columns)),
-        1 + "".join(captions[:1]).count("\n"),
-    )
-    height = rows * (WIDTH / columns + 0.2 * lines)
-    figure, panels = base_figure(
-        title,
-        note,
-        height,
-        rows,
-        columns,
-        footnote,
-        layout="compressed",
-        subplot_kw=BLANK,
-    )
-    boxes = boxes if len(boxes) else np.full((len(images), 4), np.nan)
-    for axes, heat in zip(panels, heats):
-        axes.contour(
-            heat, levels=[0.25, 0.5, 0.75], colors=HEAT, linewidths=[0.8, 1.4, 2]
-        )
-    for axes, image, caption, (x, y, *size) in zip(panels, images, captions, boxes):
-        axes.imshow(
-            np.squeeze(image),
-            cmap="gray",
-            vmin=0,
-            vmax=255 if image.dtype == np.uint8 else 1,
-        )
-        axes.set_title(caption, size=SMALL)
-        if np.isfinite(x):
-            axes.add_patch(
-                Rectangle((x, y), *size, fill=False, color=BOX, linewidth=1.5)
-            )
-    return figure
+    """Draw accuracy and loss of one training, and mark the epoch that is kept.
 
+    Args:
+        history: One row an epoch.
+        model: The backbone.
+        baseline: Accuracy of always predicting the largest class.
+        banner: A warning, or nothing.
 
-def training_curves(history, *, model, baseline, note) -> Figure:
-    """Accuracy and loss by epoch, and which epoch is kept; ``baseline``: accuracy of always the largest class."""
-    best, last, colour = (
-        history.loc[history["val_accuracy"].idxmax()],
-        history.iloc[-1],
-        MODEL_COLOURS.get(model, INK),
+    Returns:
+        The figure.
+    """
+    best = history.loc[history["val_accuracy"].idxmax()]
+    last = history.iloc[-1]
+    kept = percent(best["val_accuracy"])
+    end = percent(last["val_accuracy"])
+    color = MODEL_COLORS.get(model, INK)
+    title = (
+        f"{display_name(model)}: validation accuracy {kept} at best "
+        f"(epoch {best['epoch']}), {end} at the end"
     )
-    kept, end = percent(best["val_accuracy"]), percent(last["val_accuracy"])
-    title = f"{display_name(model)}: {kept} of validation scans right at best (epoch {best['epoch']}), {end} at the end"
-    footnote = "Thin: training. Thick: validation. Circle: the epoch that is kept. Dashed: always the largest class, "
-    figure, panels = base_figure(title, note, 3.3, 1, 2, footnote + percent(baseline))
-    for axes, name in zip(panels, ("accuracy", "loss"), strict=True):
-        show_curves(axes, name, [(history, colour, "")])
+    footnote = (
+        "Thin: training. Thick: validation. Circle: the epoch that is kept. "
+        f"Dashed: always the largest class, {percent(baseline)}"
+    )
+    figure, panels = base_figure(title, banner, 3.3, 1, 2, footnote)
+    later_phases = history.drop_duplicates("phase")[1:]
+    for axes, score in zip(panels, ("accuracy", "loss"), strict=True):
+        show_curves(axes, score, [Curve(history, color, "")])
         axes.plot(
             best["epoch"],
-            best[f"val_{name}"],
+            best[f"val_{score}"],
             "o",
             color=INK,
             markerfacecolor="none",
             markersize=10,
         )
-        for start in history.drop_duplicates("phase")[1:].itertuples():
-            axes.axvline(start.epoch - 0.5, color=GREY, linestyle=":")
-            place = {
-                "size": SMALL,
-                "ha": "center",
-                "transform": axes.get_xaxis_transform(),
-            }
+        for start in later_phases.itertuples():
+            between_epochs = start.epoch - 0.5
+            axes.axvline(between_epochs, color=GRAY, linestyle=":")
             axes.text(
-                start.epoch - 0.5,
+                between_epochs,
                 1.01,
                 f"{display_name(start.phase)} from epoch {start.epoch}",
-                **place,
+                size=SMALL,
+                ha="center",
+                transform=axes.get_xaxis_transform(),
             )
-    panels[0].axhline(baseline, color=GREY, linewidth=1, linestyle="--")
+    panels[0].axhline(baseline, color=GRAY, linewidth=1, linestyle="--")
     return figure
 
 
-def confusion_matrices(predictions, *, subset, note) -> Figure:
-    """True against predicted class, as shares and counts; ``predictions`` is a dict of model to predictions table."""
-    rows = pd.concat(
-        table[table["subset"] == subset].assign(model=model)
-        for model, table in predictions.items()
-    )
-    labels = sorted(
-        column.removeprefix("p_") for column in rows if column.startswith("p_")
-    )
-    mistakes = rows[rows["label"] != rows["predicted"]].value_counts(
-        ["model", "label", "predicted"]
-    )
-    title = f"No mistakes on {subset} scans"
-    for names, n in mistakes[:1].items():
-        model, label, predicted = map(display_name, names)
-        title = f"Most frequent mistake on {subset} scans: {model} calls {n} {label} scans {predicted}"
-    figure, panels = base_figure(title, note, 3.8, 1, len(predictions))
-    for axes, (model, table) in zip(
-        panels, rows.groupby("model", sort=False), strict=True
-    ):
+def confusion_matrices(
+    predictions: dict[str, pd.DataFrame], *, subset: str, banner: str
+) -> Figure:
+    """Draw true against predicted labels, as shares and counts.
+
+    Args:
+        predictions: The predictions of each model.
+        subset: The subset to show.
+        banner: A warning, or nothing.
+
+    Returns:
+        The figure, one panel a model.
+    """
+    tables = {
+        model: table[table["subset"] == subset] for model, table in predictions.items()
+    }
+    any_table = next(iter(tables.values()))
+    labels = sorted(any_table.filter(regex="^p_").columns.str.removeprefix("p_"))
+    title = _most_frequent_error(tables, subset)
+    figure, panels = base_figure(title, banner, 3.8, 1, len(tables))
+    for axes, (model, table) in zip(panels, tables.items(), strict=True):
         counts = confusion_matrix(table["label"], table["predicted"], labels=labels)
-        shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-        colours = LinearSegmentedColormap.from_list(
-            model, ["white", MODEL_COLOURS.get(model, INK)]
-        )
-        axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
-        for (row, column), share in np.ndenumerate(shares):
-            text, colour = (
-                f"{percent(share)}\n{counts[row, column]}",
-                "white" if share > 0.75 else INK,
-            )
-            axes.text(
-                column, row, text, ha="center", va="center", size=SMALL, color=colour
-            )
-        sums = [
-            f"{display_name(label)}\nn = {n}"
-            for label, n in zip(labels, counts.sum(axis=1))
-        ]
-        axes.set_xticks(range(len(labels)), map(display_name, labels), size=SMALL)
-        axes.set_yticks(range(len(labels)), sums, size=SMALL)
-        axes.set(
-            xlabel="predicted class",
-            ylabel="class in the data set" if axes is panels[0] else "",
-        )
-        axes.set_title(
-            f"{display_name(model)}: {counts.trace()} of {len(table)} scans right",
-            size=10,
-            weight="bold",
-        )
+        _show_confusion(axes, counts, labels, MODEL_COLORS.get(model, INK))
+        title = f"{display_name(model)}: {counts.trace()} of {len(table)} scans correct"
+        axes.set_title(title, size=10, weight="bold")
+    panels[0].set_ylabel("true label")
     return figure
 
 
-def interval_chart(rows, *, title, xlabel, note, footnote) -> Figure:
-    """Shares with their intervals, a line for each (text, colour, share, low, high)."""
-    figure, (axes,) = base_figure(title, note, 0.9 + 0.3 * len(rows), footnote=footnote)
-    for y, (_, colour, share, low, high) in enumerate(rows):
-        axes.plot(
-            [low, share, high],
-            [y] * 3,
-            "o-",
-            color=colour,
-            linewidth=2,
-            markersize=8,
-            markevery=[1],
-        )
-        interval = f" ({percent(low)} to {percent(high)})" if low < high else ""
+def _most_frequent_error(tables: dict[str, pd.DataFrame], subset: str) -> str:
+    """A sentence about the largest number beside the diagonal of any matrix."""
+    rows = pd.concat(table.assign(model=model) for model, table in tables.items())
+    errors = rows[rows["label"] != rows["predicted"]]
+    if errors.empty:
+        return f"No errors on {subset} scans"
+    counts = errors.value_counts(["model", "label", "predicted"])
+    model, label, predicted = map(display_name, counts.index[0])
+    return (
+        f"Most frequent error on {subset} scans: "
+        f"{model} calls {counts.iloc[0]} {label} scans {predicted}"
+    )
+
+
+def _show_confusion(
+    axes: Axes, counts: np.ndarray, labels: list[str], color: str
+) -> None:
+    """One confusion matrix: the color is the share of the true label's scans."""
+    scans_of_label = counts.sum(axis=1)
+    shares = counts / scans_of_label[:, None].clip(1)
+    shades = LinearSegmentedColormap.from_list("shades", ["white", color])
+    axes.imshow(shares, cmap=shades, vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
         axes.text(
-            1.02, y, percent(share) + interval, size=SMALL, va="center", color=colour
+            column,
+            row,
+            f"{percent(share)}\n{counts[row, column]}",
+            ha="center",
+            va="center",
+            size=SMALL,
+            color="white" if share > 0.75 else INK,
         )
-    axes.set_yticks(range(len(rows)), [text for text, *_ in rows])
+    names = [display_name(label) for label in labels]
+    names_with_counts = [
+        f"{name}\nn = {scans}"
+        for name, scans in zip(names, scans_of_label, strict=True)
+    ]
+    axes.set_xticks(range(len(labels)), names, size=SMALL)
+    axes.set_yticks(range(len(labels)), names_with_counts, size=SMALL)
+    axes.set_xlabel("predicted label")
+
+
+def image_grid(
+    images: Sequence[np.ndarray],
+    captions: Sequence[str],
+    *,
+    title: str,
+    columns: int,
+    banner: str,
+    footnote: str = "",
+    boxes: Sequence[Any] | np.ndarray = (),
+    heatmaps: Sequence[np.ndarray] = (),
+) -> Figure:
+    """Draw images in rows, each with its caption.
+
+    Args:
+        images: Gray, uint8 (0 to 255) or float in [0, 1].
+        captions: One an image.
+        title: The message of the figure.
+        columns: Images in a row.
+        banner: A warning, or nothing.
+        footnote: A sentence below.
+        boxes: x, y, width, height of a tumor box in each image, in pixels, NaN where
+            there is none; or nothing at all.
+        heatmaps: In [0, 1], of the images' size, drawn over them; or nothing.
+
+    Returns:
+        The figure.
+    """
+    rows = max(1, -(-len(images) // columns))
+    lines_of_caption = 1 + "".join(captions[:1]).count("\n")
+    height = rows * (WIDTH / columns + 0.2 * lines_of_caption)
+    figure, panels = base_figure(
+        title,
+        banner,
+        height,
+        rows,
+        columns,
+        footnote,
+        layout="compressed",
+        subplot_kw=WITHOUT_AXES,
+    )
+    for position, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        axes = panels[position]
+        brightest = 255 if image.dtype == np.uint8 else 1
+        axes.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=brightest)
+        axes.set_title(caption, size=SMALL)
+        if len(heatmaps):
+            overlay = axes.imshow(
+                heatmaps[position], cmap=HEATMAP_COLORS, vmin=0, vmax=1, alpha=0.45
+            )
+        if len(boxes) and np.isfinite(boxes[position][0]):
+            x, y, width, height = boxes[position]
+            frame = Rectangle(
+                (x, y), width, height, fill=False, color=BOX, linewidth=1.5
+            )
+            axes.add_patch(frame)
+    if len(heatmaps):
+        label = "Grad-CAM, relative to the image's largest value"
+        figure.colorbar(overlay, ax=panels.tolist(), shrink=0.6, label=label)
+    return figure
+
+
+class IntervalRow(NamedTuple):
+    """A line of ``interval_chart``.
+
+    Attributes:
+        text: What it is about.
+        color: Of the line.
+        share: The value, in [0, 1].
+        low: The lower bound of its interval; the value itself if there is none.
+        high: The upper bound.
+    """
+
+    text: str
+    color: str
+    share: float
+    low: float
+    high: float
+
+
+def interval_chart(
+    rows: Sequence[IntervalRow] | Sequence[tuple[str, str, float, float, float]],
+    *,
+    title: str,
+    xlabel: str,
+    banner: str,
+    footnote: str,
+) -> Figure:
+    """Draw shares with their intervals, one below the other.
+
+    Args:
+        rows: The lines, from top to bottom.
+        title: The message of the figure.
+        xlabel: What the shares are.
+        banner: A warning, or nothing.
+        footnote: A sentence below.
+
+    Returns:
+        The figure.
+    """
+    height = 0.9 + 0.3 * len(rows)
+    figure, (axes,) = base_figure(title, banner, height, footnote=footnote)
+    for y, (_, color, share, low, high) in enumerate(rows):
+        axes.plot([low, high], [y, y], color=color, linewidth=2)
+        axes.plot(share, y, "o", color=color, markersize=8)
+        text = percent(share)
+        if low < high:
+            text += f" ({percent(low)} to {percent(high)})"
+        axes.text(1.02, y, text, size=SMALL, va="center", color=color)
+    axes.set_yticks(range(len(rows)), [row[0] for row in rows])
     axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
     axes.grid(axis="x", color=PALE, linewidth=0.5)
     axes.xaxis.set_major_formatter(percent)

@@ -1,291 +1,578 @@
-"""How good, how sure: predictions are made once and stored, everything else is computed from the stored table."""
+"""One experiment: train, evaluate, save, read, and say what it rests on.
+
+A run is one training of one network. Its predictions are stored, and every score is
+computed from them. Notebooks 03 and 04 evaluate a run on validation scans alone, so that
+nothing is chosen by the test set; ``train_and_evaluate`` completes such a run later.
+"""
 
 import dataclasses
+import hashlib
 import json
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from braintumor import config, dataset
+from braintumor.backbones import NOT_CHECKED, describe_weights, weights_identity
 from braintumor.config import Settings
+from braintumor.dataset import DataReport
 from braintumor.generators import AUGMENTATIONS, sequences, subset_sequence
 from braintumor.metrics import metrics_row
-from braintumor.models import NOT_CHECKED, choose_precision, describe_weights
-from braintumor.splits import load_study
-from braintumor.support.cluster import ALONE, apart
+from braintumor.models import build_classifier, choose_precision, with_available_weights
+from braintumor.splits import assign_subsets, load_study, stratified_part
+from braintumor.support.checkpoints import BEST_MODEL
 from braintumor.support.files import read_file, read_model, replace_file, write_table
-from braintumor.training import (
-    build_for,
-    run_folder,
-    run_name,
-    train,
-    with_available_weights,
-)
+from braintumor.training import train
 
 import keras
 import numpy as np
 import pandas as pd
 from filelock import FileLock
+from matplotlib.figure import Figure
 
-JUDGES = ["validation", "other_source", "test"]  # subsets that never train
-LAST_FILE = "settings.json"  # of a run, written last: where it is, the others are
-UNNAMED = [
-    "batch_size",
-    "head_epochs",
-    "epochs",
-    "max_scans",
-]  # settings that no folder is named after; nor weights
-WEIGHTS_NAMES = {
+EVALUATION_SUBSETS = ["validation", "other_source", "test"]  # subsets that never train
+# of a run, written last: where it is, the other files are, too
+PROVENANCE_FILE = "settings.json"
+# settings that do not occur in the name of a run
+SETTINGS_NOT_IN_NAME = ["batch_size", "head_epochs", "epochs", "max_scans"]
+# what provenance may say of a setting ``weights``
+DESCRIPTIONS_OF_WEIGHTS = {
     "random": ["random"],
     "imagenet": ["imagenet", NOT_CHECKED],
-}  # what provenance says of a setting
+}
 
 
-def predict(
-    model: keras.Model,
-    table: pd.DataFrame,
-    subset: str | list,
-    root: Path,
-    settings: Settings,
-    views=0,
-):
-    """The rows of one or more subsets; ``p_<label>`` for every label of the table (softmax) and ``predicted`` added.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run as it is stored in its results folder.
 
-    With ``views``, probabilities are means over each scan and so many gently moved copies: test-time augmentation.
+    Attributes:
+        folder: Where it is stored.
+        provenance: What it rests on, see ``collect_provenance``.
+        history: One row an epoch.
+        predictions: One row a scan, see ``predict``.
     """
-    labels, rows = (
-        sorted(table["label"].unique()),
-        table[np.isin(table["subset"], subset)],
-    )
-    if model.output_shape[-1] != len(labels):
-        raise ValueError(
-            f"The model knows {model.output_shape[-1]} classes, these scans have {len(labels)}."
-        )
-    probabilities = model.predict(
-        subset_sequence(table, subset, root, settings), verbose=0
-    )
-    if views:
-        moved = subset_sequence(table, subset, root, settings, AUGMENTATIONS["views"])
-        for moved.epoch in range(views):
-            probabilities[moved.order()] += model.predict(moved, verbose=0)
-        probabilities /= 1 + views
-    columns = pd.DataFrame(
-        probabilities, rows.index, [f"p_{label}" for label in labels]
-    )
-    return rows.join(columns).assign(
-        predicted=[labels[best] for best in probabilities.argmax(axis=1)]
-    )
+
+    folder: Path
+    provenance: dict[str, Any]
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+
+    @property
+    def evaluated_on_test_set(self) -> bool:
+        """Whether it is complete; else it was evaluated on validation scans alone."""
+        return bool((self.predictions["subset"] == "test").any())
+
+    @property
+    def banner(self) -> str:
+        """What every figure of this run has to say about its data, or nothing."""
+        status = self.provenance["checksums"].split()[0]
+        return dataset.banner_for(status)
 
 
-def train_and_judge(settings: Settings, model: str, share=ALONE) -> dict | None:
-    """The run (see ``read_run``), trained and judged now unless that was done before: then its files are only read.
-
-    Where batches are shared (cluster.py), the first process alone judges; the others get None after training.
-    """
-    settings = with_available_weights(settings, model)
-    folder = settings.results_dir / run_name(settings, model)
-    if (folder / LAST_FILE).exists():
-        run, asked = read_run(folder), dataclasses.asdict(settings)
-        other = {
-            name: run["facts"][name]
-            for name in UNNAMED
-            if run["facts"][name] != asked[name]
-        }
-        other |= other_weights(run["facts"], settings.weights, model)
-        if other:
-            raise ValueError(
-                f"'{folder.name}' holds results with {other}: remove it to train with other settings."
-            )
-        if "test" in set(run["predictions"]["subset"]):
-            return run
-    root, table, report = load_study(settings)
-    network, checkpoints = (
-        build_for(settings, model, table["label"].nunique()),
-        run_folder(settings, model, table),
-    )
-    if (folder / LAST_FILE).exists() and checkpoints.name != run["facts"].get(
-        "checkpoints"
-    ):
-        raise ValueError(
-            f"'{folder.name}' holds results of other scans or versions: remove it to train that run anew."
-        )
-    # before training, while the network has the weights that it starts from
-    facts = provenance(
-        settings, report, table, network, model=model, checkpoints=checkpoints.name
-    )
-    history = train(
-        network, *sequences(table, root, settings, share), settings, checkpoints
-    )
-    if not share.first:
-        return None
-    with apart():
-        predictions = predict(
-            trained_network(settings, model, table), table, JUDGES, root, settings
-        )
-    return read_run(save_run(settings, model, facts, history, predictions))
-
-
-def other_weights(stored: dict, weights: str, model: str) -> dict:
-    """What a stored run's provenance says of its weights, if others are asked for; else nothing.
-
-    ``imagenet`` and ``random`` are known by name, so no weights need to be at hand; a file by its fingerprint.
+def run_name(settings: Settings, model: str) -> str:
+    """Name the folder of a run, in results and among the model files.
 
     Args:
-        stored: The run's ``facts``.
-        weights: What is asked for, see ``Settings``.
+        settings: Of the run.
         model: The backbone.
+
+    Returns:
+        Such as ``vgg16-transfer-patient-128px-seed0``.
+    """
+    parts = [
+        model,
+        settings.recipe,
+        settings.protocol,
+        f"{settings.image_size}px",
+        f"seed{settings.seed}",
+    ]
+    return "-".join(parts)
+
+
+def checkpoint_folder(settings: Settings, model: str, table: pd.DataFrame) -> Path:
+    """Name the folder of a run's model files.
+
+    Its name ends with a digest of all that decides the training: other settings, other
+    scans or another backend lead to another folder, so nothing stale is ever used. A
+    weights file counts by its content, wherever it lies.
+
+    Args:
+        settings: Of the run.
+        model: The backbone.
+        table: Scans with their subsets.
+
+    Returns:
+        A folder in ``build/models``, which may not exist yet.
+
+    Raises:
+        FileNotFoundError: The weights file is missing.
+    """
+    decisive = dataclasses.asdict(settings)
+    del decisive["unreadable"]
+    decisive["weights"] = weights_identity(model, settings.weights)
+    scans = table[["path", "sha256", "label", "subset"]].sort_values("path")
+    identity = json.dumps(decisive, sort_keys=True)
+    identity += scans.to_csv(index=False)
+    identity += keras.backend.backend()
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return config.BUILD_DIR / "models" / f"{run_name(settings, model)}-{digest}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """All that a run needs before it is trained.
+
+    Attributes:
+        settings: Of the run.
+        model: The backbone.
+        root: The data folder.
+        table: Scans with their subsets.
+        network: The classifier, not yet trained.
+        provenance: What the run rests on.
+        checkpoints: The folder of its model files.
+    """
+
+    settings: Settings
+    model: str
+    root: Path
+    table: pd.DataFrame
+    network: keras.Model
+    provenance: dict[str, Any]
+    checkpoints: Path
+
+
+def train_and_evaluate(settings: Settings, model: str) -> Run:
+    """Train a run and evaluate it on all subsets, or read it where that was done.
+
+    Args:
+        settings: Of the run.
+        model: The backbone.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: The results folder holds a run of other settings or scans; or see
+            ``splits.load_study`` and ``models.build_classifier``.
+        FloatingPointError, MemoryError, RuntimeError: See ``training.train``.
+    """
+    settings = with_available_weights(settings, model)
+    stored = stored_run(settings, model)
+    if stored is not None and stored.evaluated_on_test_set:
+        check_scans(stored, settings)
+        return stored
+    preparation = prepare(settings, model)
+    train_scans, validation_scans = sequences(
+        preparation.table, preparation.root, settings
+    )
+    history = train(
+        preparation.network,
+        train_scans,
+        validation_scans,
+        settings,
+        preparation.checkpoints,
+    )
+    return evaluate(preparation, history)
+
+
+def stored_run(settings: Settings, model: str) -> Run | None:
+    """Read a run that has been stored, if it is the one that is asked for.
+
+    Args:
+        settings: Of the run.
+        model: The backbone.
+
+    Returns:
+        The run; None where there is none.
+
+    Raises:
+        ValueError: Other settings led to the stored run; the message names them.
+    """
+    folder = settings.results_dir / run_name(settings, model)
+    if not (folder / PROVENANCE_FILE).exists():
+        return None
+    run = read_run(folder)
+    asked = dataclasses.asdict(settings)
+    different = {}
+    for name in SETTINGS_NOT_IN_NAME:
+        if run.provenance[name] != asked[name]:
+            different[name] = run.provenance[name]
+    different.update(different_weights(run.provenance, settings.weights, model))
+    if different:
+        raise ValueError(
+            f"'{folder.name}' holds results with {different}: "
+            "remove it to train with other settings."
+        )
+    return run
+
+
+def check_scans(run: Run, settings: Settings) -> None:
+    """Compare the scans of a stored run with those that are here now, if there are any.
+
+    Args:
+        run: A complete run.
+        settings: That are asked for.
+
+    Raises:
+        ValueError: The run was evaluated on other scans, or the folder that is named now
+            holds no scans.
+    """
+    root = dataset.named_data(verbose=False)
+    if root is None:  # such as where only the committed results are read
+        return
+    listed = dataset.scan_table(root)
+    table = listed[~listed["path"].isin(run.provenance["left_out"])]
+    part = stratified_part(table, settings.max_scans, settings.seed)
+    table = assign_subsets(part, settings.protocol, settings.seed)
+    evaluated = table[table["subset"].isin(EVALUATION_SUBSETS)]
+    identity = ["path", "sha256", "label", "subset"]
+    expected = evaluated[identity].sort_values("path", ignore_index=True)
+    stored = run.predictions[identity].sort_values("path", ignore_index=True)
+    subsets = table["subset"].value_counts().to_dict()
+    if not stored.equals(expected) or subsets != run.provenance["subsets"]:
+        raise ValueError(
+            f"'{run.folder.name}' holds results of other scans than those in "
+            f"'{root.name}': remove it to train that run anew, or name its scans."
+        )
+
+
+def different_weights(
+    provenance: dict[str, Any], weights: str, model: str
+) -> dict[str, str]:
+    """Compare the weights that a stored run started from with those asked for.
+
+    ``imagenet`` and ``random`` are known by name, so no weights need to be at hand; a
+    file is known by its fingerprint.
+
+    Args:
+        provenance: Of the stored run.
+        weights: What is asked for, see ``config.Settings``.
+        model: The backbone.
+
+    Returns:
+        What the provenance says of its weights, if others are asked for; else nothing.
 
     Raises:
         FileNotFoundError: The weights file that is asked for is missing.
         ValueError: It holds no weights of that backbone.
     """
-    says = {
-        key: stored[key] for key in ("weights", "weights_fingerprint") if key in stored
-    }
-    if says["weights"] in WEIGHTS_NAMES.get(weights, []):
+    stored = {}
+    for key in ("weights", "weights_fingerprint"):
+        if key in provenance:
+            stored[key] = provenance[key]
+    if stored["weights"] in DESCRIPTIONS_OF_WEIGHTS.get(weights, []):
         return {}
-    if weights in WEIGHTS_NAMES and "weights_fingerprint" not in says:
-        return says
+    if weights in DESCRIPTIONS_OF_WEIGHTS and "weights_fingerprint" not in stored:
+        return stored
     asked = describe_weights(model, weights)
-    # runs of before there were fingerprints have a name alone
-    key = "weights_fingerprint" if "weights_fingerprint" in says else "weights"
-    return {} if asked.get(key) == says[key] else says
+    # runs that are older than fingerprints have a name alone
+    key = "weights_fingerprint" if "weights_fingerprint" in stored else "weights"
+    if asked.get(key) == stored[key]:
+        return {}
+    return stored
 
 
-def trained_network(settings: Settings, model: str, table: pd.DataFrame) -> keras.Model:
-    """The network that a run has kept among the model files; trained anew where only the run's results are here."""
-    settings = with_available_weights(settings, model)
-    folder = run_folder(settings, model, table)
-    if not (folder / "best.keras").exists():
-        print(
-            f"'{folder.name}' was trained elsewhere; its network is trained again here, its results stay:"
-        )
-        scans = sequences(table, dataset.locate_data(), settings)
-        train(
-            build_for(settings, model, table["label"].nunique()),
-            *scans,
-            settings,
-            folder,
-        )
-    return read_model(folder / "best.keras", keras.saving.load_model)
-
-
-def provenance(
-    settings: Settings,
-    data: dict,
-    table: pd.DataFrame,
-    network: keras.Model | None = None,
-    **more,
-) -> dict:
-    """What a result rests on: data, ``more``, settings, counts, versions; no paths.
+def prepare(settings: Settings, model: str) -> Preparation:
+    """Find and split the scans of a run, build its network, collect its provenance.
 
     Args:
         settings: Of the run.
-        data: The report of ``dataset.verify``.
-        table: The scans with their subsets.
-        network: The classifier before it is trained; None: where its weights are not random, they are loaded to look.
-        more: Whatever else the result rests on, such as ``model``: the backbone, and what may follow that word.
+        model: The backbone.
+
+    Returns:
+        All that the training needs.
+
+    Raises:
+        ValueError: The results folder holds a run of other scans; or see
+            ``splits.load_study`` and ``models.build_classifier``.
+    """
+    root, table, report = load_study(settings)
+    network = build_classifier(settings, model, table["label"].nunique())
+    checkpoints = checkpoint_folder(settings, model, table)
+    stored = stored_run(settings, model)
+    if stored and stored.provenance.get("checkpoints") != checkpoints.name:
+        raise ValueError(
+            f"'{stored.folder.name}' holds results of other scans or versions: "
+            "remove it to train that run anew."
+        )
+    # now, while the network has the weights that it starts from
+    provenance = collect_provenance(
+        settings, report, table, network, model=model, checkpoints=checkpoints.name
+    )
+    return Preparation(settings, model, root, table, network, provenance, checkpoints)
+
+
+def evaluate(preparation: Preparation, history: pd.DataFrame) -> Run:
+    """Evaluate a run that was just trained, on all subsets, and store it.
+
+    Args:
+        preparation: Of the run.
+        history: Of its training.
+
+    Returns:
+        The run.
+    """
+    settings = preparation.settings
+    table = preparation.table
+    network = load_trained_network(settings, preparation.model, table)
+    predictions = predict(
+        network, table, EVALUATION_SUBSETS, preparation.root, settings
+    )
+    folder = save_run(
+        settings, preparation.model, preparation.provenance, history, predictions
+    )
+    return read_run(folder)
+
+
+def predict(
+    network: keras.Model,
+    table: pd.DataFrame,
+    subset: str | list[str],
+    root: Path,
+    settings: Settings,
+    augmented_copies: int = 0,
+) -> pd.DataFrame:
+    """Predict the classes of all scans of a subset.
+
+    Args:
+        network: A classifier.
+        table: Scans with their subsets; the labels of all of them are the classes.
+        subset: A subset, or a list of them.
+        root: The data folder.
+        settings: Of the run.
+        augmented_copies: Test-time augmentation: probabilities are means over each scan
+            and so many augmented copies.
+
+    Returns:
+        The rows of the subset, with ``p_<label>`` for every class (softmax, float32) and
+        ``predicted``.
+
+    Raises:
+        ValueError: The network has another number of classes, or a file cannot be read.
+    """
+    labels = sorted(table["label"].unique())
+    outputs = network.output_shape[-1]
+    if outputs != len(labels):
+        raise ValueError(
+            f"The model knows {outputs} classes, these scans have {len(labels)}."
+        )
+    scans = subset_sequence(table, subset, root, settings)
+    probabilities = network.predict(scans, verbose=0)
+    if augmented_copies:
+        copies = subset_sequence(table, subset, root, settings, AUGMENTATIONS["views"])
+        for copy in range(augmented_copies):
+            copies.epoch = copy
+            # these come in the order of their epoch
+            probabilities[copies.order()] += network.predict(copies, verbose=0)
+        probabilities /= 1 + augmented_copies
+    rows = table[np.isin(table["subset"], subset)]
+    names = [f"p_{label}" for label in labels]
+    columns = pd.DataFrame(probabilities, rows.index, names)
+    predicted = [labels[best] for best in probabilities.argmax(axis=1)]
+    return rows.join(columns).assign(predicted=predicted)
+
+
+def load_trained_network(
+    settings: Settings, model: str, table: pd.DataFrame
+) -> keras.Model:
+    """Load the network of a run.
+
+    Args:
+        settings: Of the run.
+        model: The backbone.
+        table: Scans with their subsets.
+
+    Returns:
+        The network with the best validation accuracy. Where only the results of the run
+        are here, it is trained again.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    settings = with_available_weights(settings, model)
+    folder = checkpoint_folder(settings, model, table)
+    if not (folder / BEST_MODEL).exists():
+        print(
+            f"'{folder.name}' was trained elsewhere; its network is trained again here, "
+            "its results stay:"
+        )
+        train_scans, validation_scans = sequences(
+            table, dataset.locate_data(), settings
+        )
+        network = build_classifier(settings, model, table["label"].nunique())
+        train(network, train_scans, validation_scans, settings, folder)
+    return read_model(folder / BEST_MODEL, keras.saving.load_model)
+
+
+def collect_provenance(
+    settings: Settings,
+    report: DataReport,
+    table: pd.DataFrame,
+    network: keras.Model | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Say what a result rests on: data, settings, counts, versions; no paths.
+
+    Args:
+        settings: Of the run.
+        report: On the data.
+        table: Scans with their subsets.
+        network: The classifier before it is trained. None: weights that are not random
+            are loaded to look at them.
+        **more: Whatever else the result rests on. ``model`` is the backbone, and what
+            may follow that word.
+
+    Returns:
+        The provenance, as ``settings.json`` holds it.
 
     Raises:
         FileNotFoundError: The weights file is missing.
         ValueError: It holds no weights of that backbone, or ``model`` names none.
     """
-    facts = {
-        "data": data["name"],
-        "checksums": f"{data['status']} {data['verified']}/{data['expected']}",
-    }
-    facts |= (
-        {"left_out": data.get("left_out", [])} | more | dataclasses.asdict(settings)
-    )
     backbone = more.get("model", "").partition(" ")[0]
     base = None if network is None else network.get_layer("backbone")
-    facts |= describe_weights(backbone, settings.weights, base)
-    facts["precision"] = choose_precision(settings.precision)
-    facts["subsets"] = table["subset"].value_counts().sort_index().to_dict()
-    facts["excluded"] = (
-        table.loc[table["subset"] == "excluded", "excluded_because"]
-        .value_counts()
-        .to_dict()
-    )
-    modules = ("keras", backend := keras.backend.backend(), "numpy")
-    return facts | {
+    excluded = table[table["subset"] == "excluded"]
+    backend = keras.backend.backend()
+    versions = {
+        name: import_module(name).__version__ for name in ("keras", backend, "numpy")
+    }
+    return {
+        "data": report.name,
+        "checksums": f"{report.status} {report.verified}/{report.expected}",
+        "left_out": report.left_out,
+        **more,
+        **dataclasses.asdict(settings),
+        # a path must not be stored, so what the file holds replaces the setting
+        **describe_weights(backbone, settings.weights, base),
+        "precision": choose_precision(settings.precision),
+        "subsets": table["subset"].value_counts().sort_index().to_dict(),
+        "excluded": excluded["excluded_because"].value_counts().to_dict(),
         "backend": backend,
-        "versions": {name: import_module(name).__version__ for name in modules},
+        "versions": versions,
     }
 
 
 def save_run(
     settings: Settings,
     model: str,
-    facts: dict,
+    provenance: dict[str, Any],
     history: pd.DataFrame,
     predictions: pd.DataFrame,
-):
-    """Write settings.json, history.csv and predictions.csv of a run into its results folder, and return the folder."""
+) -> Path:
+    """Store a run: settings.json, history.csv and predictions.csv.
+
+    Args:
+        settings: Of the run.
+        model: The backbone.
+        provenance: What it rests on.
+        history: One row an epoch.
+        predictions: One row a scan, see ``predict``.
+
+    Returns:
+        Its folder in the results.
+    """
     folder = settings.results_dir / run_name(settings, model)
-    write_table(
-        history.drop(columns="checkpoint", errors="ignore"), folder / "history.csv"
-    )
+    public_history = history.drop(columns="checkpoint", errors="ignore")
+    write_table(public_history, folder / "history.csv")
     write_table(predictions, folder / "predictions.csv")
-    replace_file(
-        folder / LAST_FILE,
-        lambda file: file.write_text(json.dumps(facts, indent=1) + "\n"),
-    )
+    text = json.dumps(provenance, indent=1) + "\n"
+    replace_file(folder / PROVENANCE_FILE, lambda file: file.write_text(text))
     return folder
 
 
-def read_result(file: Path, notebook: str) -> pd.DataFrame | dict:
-    """A CSV or JSON file of results; raises FileNotFoundError that names the notebook which writes it."""
+def read_run(folder: Path) -> Run:
+    """Read a run that ``save_run`` stored.
+
+    Args:
+        folder: Its folder in the results.
+
+    Returns:
+        The run.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is damaged.
+    """
+    notebook = "the notebook that trains it"
+    return Run(
+        folder=folder,
+        provenance=read_result(folder / PROVENANCE_FILE, notebook),
+        history=read_result(folder / "history.csv", notebook),
+        predictions=read_result(folder / "predictions.csv", notebook),
+    )
+
+
+def read_result(file: Path, notebook: str) -> Any:
+    """Read a file of results.
+
+    Args:
+        file: A CSV or JSON file.
+        notebook: The one that writes it.
+
+    Returns:
+        A DataFrame, or what the JSON file holds.
+
+    Raises:
+        FileNotFoundError: It is missing; the message names the notebook.
+        ValueError: It is damaged.
+    """
     if not file.exists():
-        name, place = f"{file.parent.name}/{file.name}", file.parents[1].name
+        name = f"{file.parent.name}/{file.name}"
+        place = file.parents[1].name
         raise FileNotFoundError(
             f"'{name}' is missing in {place}/: run {notebook} first."
         )
     if file.suffix == ".json":
         return read_file(file, lambda file: json.loads(file.read_text()))
-    return read_file(
-        file, partial(pd.read_csv, keep_default_na=False, na_values=[""])
-    )  # a class may be "None"
+    # a class may be called "None" or "NA"
+    read_csv = partial(pd.read_csv, keep_default_na=False, na_values=[""])
+    return read_file(file, read_csv)
 
 
-def save_figure(figure, file: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    replace_file(file, lambda temporary: figure.savefig(temporary, format="png"))
+def save_figure(figure: Figure, file: Path) -> None:
+    """Write a figure as PNG, whole or not at all.
+
+    Args:
+        figure: The figure.
+        file: Where it goes; the folder is made.
+    """
+
+    def write(temporary: Path) -> None:
+        figure.savefig(temporary, format="png")
+
+    replace_file(file, write)
 
 
-def read_run(folder: Path) -> dict:
-    """A run's ``facts`` (dict), ``history``, ``predictions`` and ``folder``, from what ``save_run`` wrote there."""
-    names = {
-        "facts": LAST_FILE,
-        "history": "history.csv",
-        "predictions": "predictions.csv",
-    }
-    files = {
-        key: read_result(folder / name, "the notebook that trains it")
-        for key, name in names.items()
-    }
-    return {"folder": folder, **files}
+def metrics_table(runs: list[Run]) -> pd.DataFrame:
+    """Compute the scores of runs.
 
+    Args:
+        runs: Any runs.
 
-def metrics_table(runs) -> pd.DataFrame:
-    """One row a run (see ``read_run``) and predicted subset, validation before test."""
-    pairs = [
-        (run, subset)
-        for run in runs
-        for subset in sorted(set(run["predictions"]["subset"]), reverse=True)
-    ]
-    return pd.DataFrame(
-        [metrics_row(run["facts"], run["predictions"], subset) for run, subset in pairs]
-    )
+    Returns:
+        One row a run and subset, validation before test, see ``metrics.metrics_row``.
+    """
+    rows = []
+    for run in runs:
+        for subset in sorted(set(run.predictions["subset"]), reverse=True):
+            rows.append(metrics_row(run.provenance, run.predictions, subset))
+    return pd.DataFrame(rows)
 
 
 def write_all_metrics(results_dir: Path) -> None:
-    """Compute metrics.csv anew from the files of every run in the folder."""
+    """Compute metrics.csv anew from the files of every run in a folder.
+
+    Args:
+        results_dir: A folder of results.
+
+    Raises:
+        ValueError: A file is damaged.
+    """
     config.BUILD_DIR.mkdir(parents=True, exist_ok=True)
-    with FileLock(
-        config.BUILD_DIR / "metrics.lock"
-    ):  # trainings side by side may end at the same time
-        runs = [
-            read_run(file.parent) for file in sorted(results_dir.glob(f"*/{LAST_FILE}"))
-        ]
+    # trainings side by side may end at the same time
+    with FileLock(config.BUILD_DIR / "metrics.lock"):
+        files = sorted(results_dir.glob(f"*/{PROVENANCE_FILE}"))
+        runs = [read_run(file.parent) for file in files]
         write_table(metrics_table(runs), results_dir / "metrics.csv")

@@ -1,176 +1,217 @@
-"""Who trains and who judges: a protocol gives every scan exactly one subset; quick runs take a part of the scans."""
+"""Who trains and who evaluates: every scan gets exactly one subset."""
 
+import dataclasses
 from pathlib import Path
 
-from braintumor import dataset
-from braintumor.config import Settings
+from braintumor import dataset, images
+from braintumor.config import FOLDS, PROTOCOLS, Settings
+from braintumor.dataset import DataReport
 
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-FOLDS = 5  # one of them, 20 %, is held out for validation
-PROTOCOLS = [
-    "patient",
-    "original",
-    "testing",
-    "source",
-    *(f"patient-{fold}" for fold in range(1, FOLDS)),
-]
-KNOWN_PATIENTS = (
-    "patient-",
-    "phantom-",
-)  # other groups are near-duplicates ("cluster-...") and single files
+# other groups are near-duplicates ("cluster-...") and single files ("file-...")
+KNOWN_PATIENTS = ("patient-", "phantom-")
+OTHER_SOURCE_FOLD = 1  # whose scans without a tumor are evaluated as another source
 
 
-def load_scans(settings: Settings) -> tuple[Path, pd.DataFrame, dict]:
-    """The data folder, its scans, and the report, also printed; ValueError for bad files, or phantoms beyond sample."""
+def load_scans(settings: Settings) -> tuple[Path, pd.DataFrame, DataReport]:
+    """Find and verify the scans, and print what was found.
+
+    Args:
+        settings: ``unreadable`` decides what happens to damaged files.
+
+    Returns:
+        The data folder, its ``dataset.scan_table``, and the report.
+
+    Raises:
+        ValueError: A file is damaged, or only synthetic scans are there and the preset
+            is for real ones.
+    """
     root = dataset.locate_data()
     table = dataset.scan_table(root)
     report = dataset.verify(root, table)
-    print(dataset.describe(report))
-    if report["status"] == "phantoms" and settings.preset != "sample":
+    print(report.summary())
+    if report.status == "phantoms" and settings.preset != "sample":
         raise ValueError(
-            f"The preset '{settings.preset}' is for real scans: set BRAINTUMOR_DATA or use 'sample'."
+            f"The preset '{settings.preset}' is for real scans: "
+            "set BRAINTUMOR_DATA or use 'sample'."
         )
-    bad = {
-        path: why
-        for path in report["changed"] + report["extra"]
-        if (why := dataset.examine(root / path)[1])
-    }
-    if bad and settings.unreadable == "stop":
-        raise ValueError(
-            "\n".join(
-                [
-                    "Mend these, or set unreadable='leave_out':",
-                    *map(": ".join, bad.items()),
-                ]
-            )
-        )
-    return (
-        root,
-        table[~table["path"].isin(bad)].reset_index(drop=True),
-        report | {"left_out": list(bad)},
-    )
+    problems = {}
+    for path in report.changed + report.extra:
+        _, problem = images.examine(root / path)
+        if problem:
+            problems[path] = problem
+    if problems and settings.unreadable == "stop":
+        lines = [f"{path}: {problem}" for path, problem in problems.items()]
+        advice = "Mend these, or set unreadable='leave_out':"
+        raise ValueError("\n".join([advice, *lines]))
+    readable = table[~table["path"].isin(problems)].reset_index(drop=True)
+    return root, readable, dataclasses.replace(report, left_out=list(problems))
 
 
-def load_study(settings: Settings) -> tuple[Path, pd.DataFrame, dict]:
-    """As ``load_scans``, but only the scans that the settings ask for, with their subsets."""
+def load_study(settings: Settings) -> tuple[Path, pd.DataFrame, DataReport]:
+    """Find the scans that the settings ask for, and split them.
+
+    Args:
+        settings: ``max_scans``, ``protocol`` and ``seed`` decide.
+
+    Returns:
+        As ``load_scans``, the table with the columns of ``assign_subsets``.
+
+    Raises:
+        ValueError: See ``load_scans`` and ``assign_subsets``.
+    """
     root, table, report = load_scans(settings)
     part = stratified_part(table, settings.max_scans, settings.seed)
     return root, assign_subsets(part, settings.protocol, settings.seed), report
 
 
 def assign_subsets(table: pd.DataFrame, protocol: str, seed: int) -> pd.DataFrame:
-    """The scan table, sorted by path whatever its order was, with two new columns.
+    """Give every scan a subset.
 
-    ``subset``: train, validation, test, other_source or excluded; ``excluded_because``: empty or the reason. Protocols:
+    Args:
+        table: A ``dataset.scan_table``.
+        protocol: ``original`` holds out the first 20 % by name of each class, as Keras'
+            ``validation_split`` does: patients leak. ``testing`` trains on all of
+            Training but label conflicts and groups that occur in Testing; it holds
+            nothing out. ``patient`` is ``testing`` with the first of five folds of
+            whole groups held out for validation, so no group is on two sides;
+            ``patient-1`` to ``patient-4`` take another fold. ``source`` is ``patient``
+            without one source: tumors of unknown patients, which come from elsewhere,
+            are evaluated apart, with another fold of the scans without a tumor.
+        seed: Decides the folds.
 
-    - ``original`` holds out the first 20 % by name of each class, as Keras' ``validation_split``: patients leak.
-    - ``testing`` trains on all of Training but label conflicts and groups that occur in Testing; holds nothing out.
-    - ``patient`` has no group on two sides: as ``testing``, and the first of five folds of whole groups validates;
-      ``patient-1`` to ``patient-4`` take another fold.
-    - ``source`` leaves one source out: as ``patient``, but tumours of unknown patients, which are from elsewhere, judge
-      with another fold of the scans without a tumour (``other_source``).
+    Returns:
+        The table, sorted by path, with ``subset`` (``train``, ``validation``, ``test``,
+        ``other_source`` or ``excluded``) and ``excluded_because`` (empty, or why).
 
-    Raises ValueError for an unknown protocol or a class with too few groups to be split.
+    Raises:
+        ValueError: There is no such protocol, or a class has too few groups.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(
-            f"There is no protocol '{protocol}'; choose one of: {', '.join(PROTOCOLS)}."
-        )
-    table = table.sort_values("path", ignore_index=True).assign(
-        excluded_because="", subset="train"
-    )
-    testing = table["split"] == "testing"
-    table.loc[testing, "subset"] = "test"
+        known = ", ".join(PROTOCOLS)
+        raise ValueError(f"There is no protocol '{protocol}'; choose one of: {known}.")
+    table = table.sort_values("path", ignore_index=True)
+    table = table.assign(excluded_because="", subset="train")
+    in_test_set = table["split"] == "testing"
+    table.loc[in_test_set, "subset"] = "test"
     if protocol == "original":
-        for _, scans in table[~testing].groupby("label"):
-            table.loc[scans.index[: len(scans) // FOLDS], "subset"] = "validation"
+        _hold_out_first_by_name(table)
         return table
-    in_testing = table["group"].isin(table.loc[testing, "group"])
-    table.loc[in_testing & ~testing, "excluded_because"] = "group occurs in Testing"
-    table.loc[table["label_conflict"], "excluded_because"] = "label conflict"
-    table.loc[table["excluded_because"] != "", "subset"] = "excluded"
+    _exclude_leaks(table, in_test_set)
     if protocol == "testing":
         return table
-    training = table[table["subset"] == "train"]
-    groups = (
-        training.groupby("label")["group"]
-        .nunique()
-        .reindex(table["label"].unique(), fill_value=0)
-    )
-    if groups.min() < FOLDS:
-        few = f"Class '{groups.idxmin()}' has {groups.min()} groups to train on, and keeping groups apart needs"
-        raise ValueError(
-            f"{few} at least {FOLDS}: add scans of this class or use the protocol 'original'."
-        )
-    splitter = StratifiedGroupKFold(
-        n_splits=FOLDS, shuffle=True, random_state=seed
-    )  # groups whole, classes in shares
-    folds = [
-        training.index[rows]
-        for _, rows in splitter.split(training, training["label"], training["group"])
-    ]
-    table.loc[folds[int(protocol.partition("-")[2] or 0)], "subset"] = "validation"
+
+    folds = _folds_of_whole_groups(table, seed)
+    held_out = int(protocol.partition("-")[2] or 0)
+    table.loc[folds[held_out], "subset"] = "validation"
     if protocol == "source":
-        healthy, known = (
-            table["label"] == "no_tumor",
-            table["group"].str.startswith(KNOWN_PATIENTS),
-        )
-        usable = table["subset"].isin(["train", "validation"])
-        table.loc[
-            usable & ~known & ~healthy | table.index.isin(folds[1]) & healthy, "subset"
-        ] = "other_source"
+        _leave_one_source_out(table, folds)
     return table
 
 
+def _hold_out_first_by_name(table: pd.DataFrame) -> None:
+    """Hold out the first 20 % of each class, in place."""
+    training = table[table["subset"] == "train"]
+    for _, scans in training.groupby("label"):
+        held_out = scans.index[: len(scans) // FOLDS]
+        table.loc[held_out, "subset"] = "validation"
+
+
+def _exclude_leaks(table: pd.DataFrame, in_test_set: pd.Series) -> None:
+    """Exclude what would leak from the test set, and label conflicts, in place."""
+    test_groups = table.loc[in_test_set, "group"]
+    leaks = table["group"].isin(test_groups) & ~in_test_set
+    table.loc[leaks, "excluded_because"] = "group occurs in Testing"
+    table.loc[table["label_conflict"], "excluded_because"] = "label conflict"
+    table.loc[table["excluded_because"] != "", "subset"] = "excluded"
+
+
+def _folds_of_whole_groups(table: pd.DataFrame, seed: int) -> list[pd.Index]:
+    """Deal the training scans to five folds: groups whole, classes in proportion."""
+    training = table[table["subset"] == "train"]
+    groups = training.groupby("label")["group"].nunique()
+    groups = groups.reindex(table["label"].unique(), fill_value=0)
+    if groups.min() < FOLDS:
+        raise ValueError(
+            f"Class '{groups.idxmin()}' has {groups.min()} groups to train on, and "
+            f"keeping groups apart needs at least {FOLDS}: add scans of this class or "
+            "use the protocol 'original'."
+        )
+    splitter = StratifiedGroupKFold(n_splits=FOLDS, shuffle=True, random_state=seed)
+    folds = splitter.split(training, training["label"], training["group"])
+    return [training.index[positions] for _, positions in folds]
+
+
+def _leave_one_source_out(table: pd.DataFrame, folds: list[pd.Index]) -> None:
+    """Move the tumors of another source, and some scans without one, in place."""
+    without_tumor = table["label"] == "no_tumor"
+    known_patient = table["group"].str.startswith(KNOWN_PATIENTS)
+    usable = table["subset"].isin(["train", "validation"])
+    foreign_tumor = usable & ~known_patient & ~without_tumor
+    held_out_without_tumor = table.index.isin(folds[OTHER_SOURCE_FOLD]) & without_tumor
+    table.loc[foreign_tumor | held_out_without_tumor, "subset"] = "other_source"
+
+
 def subset_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """Scans of each label (rows) in each subset and reason of exclusion (columns), with totals."""
-    where = table["subset"].where(
-        table["excluded_because"] == "", "excluded: " + table["excluded_because"]
-    )
-    return pd.crosstab(
-        table["label"], where, margins=True, margins_name="all"
-    ).rename_axis(columns=None)
+    """Count scans by label and subset.
+
+    Args:
+        table: Scans with their subsets.
+
+    Returns:
+        Labels as rows; subsets, and each reason of exclusion, as columns; with totals.
+    """
+    reason = "excluded: " + table["excluded_because"]
+    subset = table["subset"].where(table["excluded_because"] == "", reason)
+    counts = pd.crosstab(table["label"], subset, margins=True, margins_name="all")
+    return counts.rename_axis(columns=None)
 
 
-def leakage(table: pd.DataFrame) -> dict:
-    """How many validation scans show a known patient who is also in training: ``known``, ``shared`` and their share."""
+def leakage(table: pd.DataFrame) -> dict[str, float]:
+    """Count validation scans whose patient is also in training.
+
+    Args:
+        table: Scans with their subsets.
+
+    Returns:
+        ``known``: validation scans whose patient is known. ``shared``: those whose
+        patient is also in training. ``share``: the ratio of the two.
+    """
     known = table[table["group"].str.startswith(KNOWN_PATIENTS)]
     validation = known[known["subset"] == "validation"]
-    shared = int(
-        validation["group"].isin(known.loc[known["subset"] == "train", "group"]).sum()
-    )
-    return {
-        "known": len(validation),
-        "shared": shared,
-        "share": shared / max(len(validation), 1),
-    }
+    training_groups = known.loc[known["subset"] == "train", "group"]
+    shared = int(validation["group"].isin(training_groups).sum())
+    share = shared / max(len(validation), 1)
+    return {"known": len(validation), "shared": shared, "share": share}
 
 
 def stratified_part(table: pd.DataFrame, scans: int | None, seed: int) -> pd.DataFrame:
-    """About ``scans`` scans (None: all) for quick runs, sorted by path: whole groups, every class in its proportion.
+    """Choose a part of the scans for quick runs: whole groups, classes in proportion.
 
-    Drawn from what the patient protocol can use, with at least five groups, if there are, of each class and folder.
+    Args:
+        table: A ``dataset.scan_table``.
+        scans: About how many. None: all.
+        seed: Decides which.
+
+    Returns:
+        The part, sorted by path. It holds only what the protocol ``patient`` can use,
+        and at least five groups, if there are so many, of each class in Training and in
+        Testing.
     """
     table = table.sort_values("path", ignore_index=True)
     if scans is None or len(table) <= scans:
         return table
-    testing = table["split"] == "testing"
-    usable = table[
-        ~table["label_conflict"]
-        & (testing == table["group"].isin(table.loc[testing, "group"]))
-    ]
-    sizes = (
-        usable.groupby(["split", "label", "group"])
-        .size()
-        .sample(frac=1, random_state=seed)
-    )
+    in_test_set = table["split"] == "testing"
+    group_in_test_set = table["group"].isin(table.loc[in_test_set, "group"])
+    usable = table[~table["label_conflict"] & (in_test_set == group_in_test_set)]
+    sizes = usable.groupby(["split", "label", "group"]).size()
+    sizes = sizes.sample(frac=1, random_state=seed)
     classes = sizes.groupby(["split", "label"])
-    wanted = classes.cumsum() - sizes / 2 <= classes.transform("sum") * scans / len(
-        table
-    )
-    chosen = sizes[wanted | (classes.cumcount() < FOLDS)].index.get_level_values(
-        "group"
-    )
+    # a group is taken while its middle lies within the wanted part of its class
+    middle = classes.cumsum() - sizes / 2
+    wanted = middle <= classes.transform("sum") * scans / len(table)
+    among_first = classes.cumcount() < FOLDS
+    chosen = sizes[wanted | among_first].index.get_level_values("group")
     return table[table["group"].isin(chosen)].reset_index(drop=True)
