@@ -88,11 +88,37 @@ def test_folders_belong_to_the_checkout_wherever_it_is_run_from():
 
 
 def test_options_behind_a_recipe_change_what_it_decides():
-    plain, more = (
-        config.parse_recipe("scratch"),
-        config.parse_recipe("scratch+head+zero_init"),
-    )
-    assert more == plain | {"frame": "head", "zero_init": True}
+    plain = config.parse_recipe("scratch")
+    more = config.parse_recipe("scratch+head+zero_init")
+    assert more == dataclasses.replace(plain, frame="head", zero_init=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 2.5),
+        ("batch_size", 0),
+        ("head_epochs", -1),
+        ("image_size", 31),
+        ("max_scans", 0),
+        ("seed", -1),
+    ],
+)
+def test_a_number_out_of_range_is_named_when_settings_are_made(name, value):
+    with pytest.raises(ValueError, match=f"^{name}={value} must be a whole number, "):
+        config.settings_from("sample", **{"seed": 0, name: value})
+
+
+@pytest.mark.parametrize("name", ["protocol", "precision", "unreadable", "recipe"])
+def test_an_unknown_choice_is_an_error_that_lists_the_known_ones(name):
+    with pytest.raises(ValueError, match=f"no {name} 'magic'; choose one of: "):
+        config.settings_from("sample", **{"seed": 0, name: "magic"})
+
+
+def test_no_weights_at_all_are_an_error():
+    with pytest.raises(ValueError, match="^weights is empty: set it to"):
+        config.settings_from("sample", seed=0, weights="")
 
 
 @pytest.mark.parametrize("name", ["magic", "scratch+magic", "scratch+", "+head", ""])

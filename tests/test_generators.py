@@ -306,7 +306,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path, content):
 def test_the_sequences_of_a_study(few_phantoms, quick):
     root, table = few_phantoms
     table = splits.assign_subsets(table, "original", 0)
-    train, validation = generators.sequences(table, root, quick(image_size=16, seed=3))
+    train, validation = generators.sequences(table, root, quick(image_size=32, seed=3))
     assert (train.augmentation, train.seed, validation.augmentation) == (
         AUGMENTATION,
         3,
@@ -316,7 +316,7 @@ def test_the_sequences_of_a_study(few_phantoms, quick):
     scans, one_hot = epoch_of(validation)
     rows = table[table["subset"] == "validation"]
     expected = (
-        generators.load_images(rows, root, 16)[0][..., None].astype("float32") / 255
+        generators.load_images(rows, root, 32)[0][..., None].astype("float32") / 255
     )
     np.testing.assert_array_equal(scans, expected)
     labels = sorted(table["label"].unique())
@@ -386,14 +386,14 @@ def test_the_options_of_a_recipe_reach_the_sequences(few_phantoms, quick):
     root, table = few_phantoms
     table = splits.assign_subsets(table, "original", 0)
     train, validation = generators.sequences(
-        table, root, quick(recipe="scratch+head+looks", image_size=16)
+        table, root, quick(recipe="scratch+head+looks", image_size=32)
     )
     assert (train.augmentation, validation.augmentation) == (
         AUGMENTATIONS["looks"],
         None,
     )
     rows = table[table["subset"] == "validation"]
-    expected = generators.load_images(rows, root, 16, "head")[0]
+    expected = generators.load_images(rows, root, 32, "head")[0]
     np.testing.assert_array_equal(validation.images, expected)
 
 
@@ -410,7 +410,7 @@ def test_smoothed_targets_are_shares(labels, smoothing):
 def test_smoothing_and_weights_are_for_training_scans_only(few_phantoms, quick):
     root, table = few_phantoms
     table = splits.assign_subsets(table, "original", 0)
-    settings = quick(recipe="scratch+smooth+balanced", image_size=16)
+    settings = quick(recipe="scratch+smooth+balanced", image_size=32)
     train, validation = generators.sequences(table, root, settings)
     assert not set(np.unique(train.one_hot)) <= {0.0, 1.0}
     assert sum(train.class_weight[label] for label in train.labels) == pytest.approx(

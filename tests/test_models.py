@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from braintumor import backbones, config, models
 from braintumor.config import settings_from
-from braintumor.support import processor
+from braintumor.support import batch_norm, processor
 
 import keras
 import numpy as np
@@ -73,7 +73,7 @@ def test_scans_become_probabilities(network):
 
 def test_both_backbones_wear_the_same_head(network):
     assert [layer.name for layer in network.layers] == [
-        *("scan", "grey_to_three_channels", "imagenet_convention", "backbone"),
+        *("scan", "gray_to_rgb", "imagenet_convention", "backbone"),
         *("pooled", "hidden", "dropout", "probabilities"),
     ]
     hidden, dropout, probabilities = network.layers[-3:]
@@ -115,7 +115,7 @@ def test_fused_batch_norms_compute_what_those_of_keras_do(policy, close, trainin
         network = keras.Model(inputs, norm(inputs))
         network.set_weights(start)
         if fuse:
-            models.fuse_batch_norms(network)
+            batch_norm.use_fused_kernels(models.batch_norms(network), on_gpu=False)
         values = keras.ops.convert_to_numpy(
             keras.ops.cast(network(features, training=training), "float32")
         )

@@ -141,7 +141,7 @@ SAYS = {
         "original's validation 69 %",
     ],
     "training_curves": [
-        "VGG16: 75 % of validation scans right at best (epoch 5), 70 % at the end",
+        "VGG16: validation accuracy 75 % at best (epoch 5), 70 % at the end",
         "epoch",
         "accuracy (share of scans)",
         "loss (cross-entropy)",
@@ -150,8 +150,8 @@ SAYS = {
     ],
     "confusion_matrices": [
         "VGG16 calls 1 meningioma scans glioma",
-        "predicted class",
-        "VGG16: 1 of 4 scans right",
+        "predicted label",
+        "VGG16: 1 of 4 scans correct",
     ],
     "interval_chart": [
         "VGG16 (n = 394)",
@@ -239,6 +239,6 @@ def test_a_single_phase_is_not_named():
 
 def test_no_mistakes_are_said():
     right = {"vgg16": PREDICTED.assign(predicted=PREDICTED["label"])}
-    assert "No mistakes on test scans" in words(
+    assert "No errors on test scans" in words(
         plots.confusion_matrices(right, subset="test", banner="")
     )

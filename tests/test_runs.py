@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 
-from braintumor import config, dataset, generators, models, runs, splits, training
+from braintumor import config, dataset, generators, models, runs, splits
 from braintumor import metrics as ours
 
 import keras
@@ -328,7 +328,7 @@ def test_views_are_averaged_scan_by_scan(network, few_scans, quick):
     root, table = few_scans
     settings = quick(batch_size=3)
     straight, averaged, again = (
-        runs.predict(network, table, "test", root, settings, views=views)[
+        runs.predict(network, table, "test", root, settings, augmented_copies=views)[
             "p_glioma"
         ].to_numpy()
         for views in (0, 5, 5)
@@ -525,8 +525,7 @@ def trained_once(few_phantoms, quick, tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained_once") / "build"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
-        for module in (config, training):
-            patch.setattr(module, "BUILD_DIR", folder)
+        patch.setattr(config, "BUILD_DIR", folder)
         runs.train_and_evaluate(quick(epochs=1, recipe="scratch"), tiny)
     return folder
 
@@ -584,7 +583,7 @@ def test_a_class_may_have_the_name_of_nothing(tmp_path):
 def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_stay(
     judged, study, tiny, build_folder
 ):
-    written = {file: file.read_bytes() for file in judged["folder"].iterdir()}
+    written = {file: file.read_bytes() for file in judged.folder.iterdir()}
     shutil.rmtree(build_folder / "models")
     root, table, _ = splits.load_study(study)
     network = runs.load_trained_network(study, tiny, table)
@@ -592,21 +591,21 @@ def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_s
     np.testing.assert_allclose(
         again.filter(regex="^p_"), judged.predictions.filter(regex="^p_"), atol=1e-5
     )
-    assert {file: file.read_bytes() for file in judged["folder"].iterdir()} == written
+    assert {file: file.read_bytes() for file in judged.folder.iterdir()} == written
 
 
 def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(
     judged, study, tiny, monkeypatch
 ):
     validation = judged.predictions.query("subset == 'validation'")
-    runs.write_table(validation, judged["folder"] / "predictions.csv")
+    runs.write_table(validation, judged.folder / "predictions.csv")
     monkeypatch.setattr(keras.Model, "fit", None)
     again = runs.train_and_evaluate(study, tiny)
     pd.testing.assert_frame_equal(judged.predictions, again.predictions)
 
 
 def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
-    folder = judged["folder"]
+    folder = judged.folder
     (folder / "settings.json").unlink()
     (folder / "predictions.csv").unlink()
     assert len(runs.train_and_evaluate(study, tiny).predictions) == 20
@@ -615,6 +614,6 @@ def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
 def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_fell_back_to(
     study, tiny, monkeypatch
 ):
-    monkeypatch.setattr(training, "imagenet_available", lambda model: False)
+    monkeypatch.setattr(models, "imagenet_available", lambda model: False)
     wanted = dataclasses.replace(study, weights="imagenet", recipe="transfer")
     assert runs.train_and_evaluate(wanted, tiny).provenance["recipe"] == "scratch+quick"

@@ -126,13 +126,12 @@ def finished(tiny, quick, two_sequences, tmp_path_factory):
     ],
 )
 def test_the_phases_of_each_recipe(quick, changes, expected):
-    plan = training.training.training_phases(quick(**changes), "vgg16")
-    assert [(phase["phase"], phase["first"], phase["last"]) for phase in plan] == [
-        phase[:3] for phase in expected
-    ]
-    assert [phase["learning_rate"] for phase in plan] == pytest.approx(
-        [phase[3] for phase in expected]
-    )
+    plan = training.training_phases(quick(**changes), "vgg16")
+    assert [phase.name for phase in plan] == [phase[0] for phase in expected]
+    epochs = [(phase.first_epoch, phase.last_epoch) for phase in plan]
+    assert epochs == [phase[1:3] for phase in expected]
+    peaks = [phase.learning_rate for phase in plan]
+    assert peaks == pytest.approx([phase[3] for phase in expected])
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(quick):
@@ -146,9 +145,8 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(quick):
 def rates(quick, recipe, epochs=10, steps=10):
     """The learning rate at each step of the recipe's last phase."""
     settings = quick(recipe=recipe, head_epochs=0, epochs=epochs, batch_size=32)
-    return training.learning_rates(
-        training.training.training_phases(settings, "resnet50")[-1], recipe, steps
-    )
+    phase = training.training_phases(settings, "resnet50")[-1]
+    return training.learning_rates(phase, config.parse_recipe(recipe), steps)
 
 
 def test_the_original_keeps_one_rate(quick):
@@ -156,11 +154,12 @@ def test_the_original_keeps_one_rate(quick):
 
 
 def test_a_new_head_keeps_one_rate(quick):
-    head, fine_tune = training.training.training_phases(
+    head, fine_tune = training.training_phases(
         quick(recipe="transfer", head_epochs=2), "resnet50"
     )
-    assert set(training.learning_rates(head, "transfer", 10)) == {1e-3}
-    assert training.learning_rates(fine_tune, "transfer", 10)[0] == 5e-5
+    recipe = config.parse_recipe("transfer")
+    assert set(training.learning_rates(head, recipe, 10)) == {1e-3}
+    assert training.learning_rates(fine_tune, recipe, 10)[0] == 5e-5
 
 
 def test_fine_tuning_ends_at_zero(quick):
@@ -184,9 +183,7 @@ def test_a_very_short_run_warms_up_for_a_quarter_of_it(quick):
 @hypothesis_settings(deadline=None, max_examples=20)
 @given(peak=st.floats(1e-5, 1), total=st.integers(2, 60), warmup=st.integers(0, 1))
 def test_the_rates_are_those_of_the_cosine_decay_of_keras(peak, total, warmup):
-    phase = dict(
-        phase="all" if warmup else "fine_tune", first=1, last=1, learning_rate=peak
-    )
+    phase = training.Phase("all" if warmup else "fine_tune", 1, 1, peak)
     warm = warmup * (total // 4)
     start = (
         dict(initial_learning_rate=0.0, warmup_target=peak)
@@ -199,7 +196,8 @@ def test_the_rates_are_those_of_the_cosine_decay_of_keras(peak, total, warmup):
     expected = [
         float(keras.ops.convert_to_numpy(schedule(step))) for step in range(total + 1)
     ]
-    assert training.learning_rates(phase, "scratch", total) == pytest.approx(
+    scratch = config.parse_recipe("scratch")
+    assert training.learning_rates(phase, scratch, total) == pytest.approx(
         expected, rel=1e-4, abs=1e-6 * peak
     )
 
@@ -209,25 +207,26 @@ def test_the_rates_are_those_of_the_cosine_decay_of_keras(peak, total, warmup):
     [("original", "Adam"), ("transfer", "Adam"), ("scratch", "AdamW")],
 )
 def test_the_optimizer_follows_the_rates(tiny, quick, recipe, kind):
-    network = models.build_classifier(quick(recipe=recipe), tiny, classes=4)
-    phase = training.training.training_phases(quick(recipe=recipe), tiny)[-1]
-    training.compile_phase(network, phase, recipe, steps=5)
+    settings = quick(recipe=recipe)
+    network = models.build_classifier(settings, tiny, classes=4)
+    phase = training.training_phases(settings, tiny)[-1]
+    training.compile_phase(network, phase, settings.recipe_options, 5)
     assert type(network.optimizer) is getattr(keras.optimizers, kind)
-    for step, rate in enumerate(training.learning_rates(phase, recipe, steps=5)):
+    expected = training.learning_rates(phase, settings.recipe_options, 5)
+    for step, rate in enumerate(expected):
         network.optimizer.iterations.assign(step)
-        assert float(
-            keras.ops.convert_to_numpy(network.optimizer.learning_rate)
-        ) == pytest.approx(rate, abs=1e-10)
+        found = keras.ops.convert_to_numpy(network.optimizer.learning_rate)
+        assert float(found) == pytest.approx(rate, abs=1e-10)
 
 
 def test_half_precision_scales_its_loss_and_follows_the_rates(tiny, quick):
     settings = quick(recipe="scratch", precision="mixed_float16")
     network = models.build_classifier(settings, tiny, classes=4)
-    phase = training.training.training_phases(settings, tiny)[-1]
-    training.compile_phase(network, phase, "scratch", steps=5)
+    phase = training.training_phases(settings, tiny)[-1]
+    training.compile_phase(network, phase, settings.recipe_options, 5)
     assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer)
     network.optimizer.iterations.assign(3)
-    rate = training.learning_rates(phase, "scratch", steps=5)[3]
+    rate = training.learning_rates(phase, settings.recipe_options, 5)[3]
     assert float(
         keras.ops.convert_to_numpy(network.optimizer.learning_rate)
     ) == pytest.approx(rate, abs=1e-10)
@@ -454,7 +453,7 @@ def times_left(history, plan):
 
 
 def test_every_epoch_is_a_line_with_the_time_left(quick):
-    plan = training.training.training_phases(quick(recipe="scratch", epochs=3), "vgg16")
+    plan = training.training_phases(quick(recipe="scratch", epochs=3), "vgg16")
     assert progress.progress_lines(history_of(("all", 60.0)), plan) == [
         "epoch  1/3 all         60.0 s   loss 1.500  accuracy 0.250   "
         "validation loss 1.250  accuracy 0.500   about 2 min left, or less"
@@ -462,7 +461,7 @@ def test_every_epoch_is_a_line_with_the_time_left(quick):
 
 
 def test_the_time_left_is_not_known_before_an_epoch_of_fine_tuning_has_ended(quick):
-    plan = training.training.training_phases(quick(head_epochs=5, epochs=20), "vgg16")
+    plan = training.training_phases(quick(head_epochs=5, epochs=20), "vgg16")
     head = [("head", 190.0), *[("head", 150.0)] * 3, ("head", 1.1)]
     history = history_of(
         *head, ("fine_tune", 200.0), ("fine_tune", 170.0), ("fine_tune", 170.0)
@@ -478,14 +477,14 @@ def test_the_time_left_is_not_known_before_an_epoch_of_fine_tuning_has_ended(qui
 def test_head_epochs_that_have_their_features_are_not_taken_for_those_that_compute_them(
     quick,
 ):
-    plan = training.training.training_phases(quick(head_epochs=8, epochs=8), "vgg16")
+    plan = training.training_phases(quick(head_epochs=8, epochs=8), "vgg16")
     history = history_of(*[("head", 150.0)] * 4, *[("head", 1.0)] * 4)
     later = ["less than 1 min left"] * 3 + ["done"]
     assert times_left(history, plan) == ["time left: known after epoch 5"] * 4 + later
 
 
 def test_a_short_head_alone_is_known_after_its_first_epoch(quick):
-    plan = training.training.training_phases(quick(head_epochs=3, epochs=3), "vgg16")
+    plan = training.training_phases(quick(head_epochs=3, epochs=3), "vgg16")
     history = history_of(("head", 180.0), ("head", 120.0), ("head", 120.0))
     assert times_left(history, plan) == [
         "about 6 min left, or less",
@@ -495,9 +494,7 @@ def test_a_short_head_alone_is_known_after_its_first_epoch(quick):
 
 
 def test_an_epoch_in_which_the_laptop_slept_misleads_nobody(quick):
-    plan = training.training.training_phases(
-        quick(recipe="scratch", epochs=12), "vgg16"
-    )
+    plan = training.training_phases(quick(recipe="scratch", epochs=12), "vgg16")
     history = history_of(*[("all", 60.0)] * 4, ("all", 2000.0), ("all", 60.0))
     assert times_left(history, plan)[-2:] == ["about 7 min left", "about 6 min left"]
 
@@ -506,9 +503,9 @@ def test_an_epoch_in_which_the_laptop_slept_misleads_nobody(quick):
 def clock(monkeypatch):
     """Stands in for the clock of training: ``clock.now`` says how late it is, and it stands still."""
     stand_in = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(
-        training, "time", SimpleNamespace(perf_counter=lambda: stand_in.now)
-    )
+    stopped = SimpleNamespace(perf_counter=lambda: stand_in.now)
+    monkeypatch.setattr(checkpoints, "time", stopped)
+    monkeypatch.setattr(progress, "time", stopped)
     return stand_in
 
 
@@ -522,20 +519,20 @@ def lines_of(progress, clock, batches, seconds, capsys):
 
 def test_what_takes_less_than_ten_seconds_is_silent(clock, capsys):
     assert (
-        lines_of(progress.Progress("features of view 1", 9), clock, 9, 1.0, capsys)
+        lines_of(progress.Progress("features of augmentation 1", 9), clock, 9, 1.0, capsys)
         == []
     )
 
 
 def test_what_takes_longer_says_how_far_it_is_soon_and_then_less_often(clock, capsys):
-    features = progress.Progress("features of view 1", 61)
+    features = progress.Progress("features of augmentation 1", 61)
     assert lines_of(features, clock, 61, 5.0, capsys) == [
-        "features of view 1: 2 of 61 batches, about 5 min left",
-        "features of view 1: 6 of 61 batches, about 5 min left",
-        "features of view 1: 14 of 61 batches, about 4 min left",
-        "features of view 1: 26 of 61 batches, about 3 min left",
-        "features of view 1: 38 of 61 batches, about 2 min left",
-        "features of view 1: 50 of 61 batches, less than 1 min left",
+        "features of augmentation 1: 2 of 61 batches, about 5 min left",
+        "features of augmentation 1: 6 of 61 batches, about 5 min left",
+        "features of augmentation 1: 14 of 61 batches, about 4 min left",
+        "features of augmentation 1: 26 of 61 batches, about 3 min left",
+        "features of augmentation 1: 38 of 61 batches, about 2 min left",
+        "features of augmentation 1: 50 of 61 batches, less than 1 min left",
     ]
 
 
@@ -568,15 +565,15 @@ def test_features_count_as_time_of_the_epoch_that_needs_them_first(
     ]  # three batches to train on, three held out
     printed = capsys.readouterr().out.splitlines()
     assert printed[:4] == [
-        "features of view 1: 1 of 3 batches",
-        "features of view 1: 2 of 3 batches, less than 1 min left",
+        "features of augmentation 1: 1 of 3 batches",
+        "features of augmentation 1: 2 of 3 batches, less than 1 min left",
         "features of validation scans: 1 of 3 batches",
         "features of validation scans: 2 of 3 batches, less than 1 min left",
     ]
     assert [line.split("  ")[0] for line in printed[4:7]] == [
         "epoch",
-        "features of view 2: 1 of 3 batches",
-        "features of view 2: 2 of 3 batches, less than 1 min left",
+        "features of augmentation 2: 1 of 3 batches",
+        "features of augmentation 2: 2 of 3 batches, less than 1 min left",
     ]
 
 

@@ -308,7 +308,7 @@ def stored(tiny, tiny_file, build_folder, own_scans, quick, monkeypatch):
     assert run.history["phase"].iloc[-1] == "fine_tune"
     assert run.provenance["weights"] == "imagenet"  # from which training has moved on
     monkeypatch.setattr(runs, "load_study", None)
-    return settings, run["folder"]
+    return settings, run.folder
 
 
 def read_again(settings, tiny, weights):
