@@ -565,7 +565,7 @@ def finished(few_phantoms, tiny, quick, tmp_path_factory):
         run = runs.train_and_evaluate(settings, tiny)
     runs.write_table(
         run.predictions.query("subset == 'validation'"),
-        run["folder"] / "predictions.csv",
+        run.folder / "predictions.csv",
     )
     return settings, build
 

@@ -519,7 +519,9 @@ def lines_of(progress, clock, batches, seconds, capsys):
 
 def test_what_takes_less_than_ten_seconds_is_silent(clock, capsys):
     assert (
-        lines_of(progress.Progress("features of augmentation 1", 9), clock, 9, 1.0, capsys)
+        lines_of(
+            progress.Progress("features of augmentation 1", 9), clock, 9, 1.0, capsys
+        )
         == []
     )
 

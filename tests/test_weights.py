@@ -321,9 +321,9 @@ def test_results_are_found_by_weights_that_have_moved(
     stored, tiny, tiny_file, tmp_path
 ):
     moved = tiny_file.parent.rename(tmp_path / "moved")
-    assert read_again(stored[0], tiny, moved)["folder"] == stored[1]
+    assert read_again(stored[0], tiny, moved).folder == stored[1]
     mine = (moved / TINY_FILE).rename(moved / "mine.h5")
-    assert read_again(stored[0], tiny, mine)["folder"] == stored[1]
+    assert read_again(stored[0], tiny, mine).folder == stored[1]
 
 
 def test_results_from_imagenet_weights_are_read_without_any_weights(
@@ -333,7 +333,7 @@ def test_results_from_imagenet_weights_are_read_without_any_weights(
     monkeypatch.setattr(
         backbones, "imagenet_available", lambda name: pytest.fail("it looks")
     )
-    assert read_again(stored[0], tiny, "imagenet")["folder"] == stored[1]
+    assert read_again(stored[0], tiny, "imagenet").folder == stored[1]
 
 
 @pytest.mark.parametrize("said", ["imagenet, not checked", "imagenet"])
