@@ -1,7 +1,8 @@
-"""How long will it take on this machine? Said before a quick run, and after it of all scans.
+"""How long will it take on this machine?
 
-The constants below were measured on two cores in three states: with AVX2 and float32,
-with AVX-512 and float32, and with AVX-512 and bfloat16.
+`make run` says so before it starts, and in the end what a training on all scans would
+take. The constants below were measured on two cores in three states: with AVX2 and
+float32, with AVX-512 and float32, and with AVX-512 and bfloat16.
 """
 
 import json
@@ -16,8 +17,8 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-# Seconds of one core that a notebook takes besides its training on the machine that was
-# measured, which ran ``_python_seconds`` in PYTHON_SECONDS: imports, graphs, figures.
+# Seconds of one core that a notebook takes besides its training: imports, graphs,
+# figures. On the machine that was measured, ``_python_seconds`` is PYTHON_SECONDS.
 NOTEBOOK_SECONDS = {
     "01_download": 4.0,
     "02_explore": 8.0,
@@ -38,7 +39,7 @@ EFFICIENCY = {"vgg16": 0.83, "resnet50": 0.43}
 
 
 def quick_run_sentence(notebooks: list[str]) -> str:
-    """What is said before a quick run, after a measurement of a second.
+    """Measure this machine for a second, and estimate how long a quick run takes.
 
     Args:
         notebooks: Names of the notebooks that will run.
@@ -66,9 +67,8 @@ def quick_run_sentence(notebooks: list[str]) -> str:
 
 def _python_seconds() -> float:
     """Time for a fixed piece of interpreted work, the best of three."""
-    source = "\n".join(
-        f"def f{i}(a, b=1):\n    return [a + b, {i}]" for i in range(800)
-    )
+    functions = [f"def f{i}(a, b=1):\n    return [a + b, {i}]" for i in range(800)]
+    source = "\n".join(functions)
     times = []
     for _ in range(3):
         started = time.perf_counter()
@@ -91,7 +91,7 @@ def _matrix_product_tflops() -> float:
 
 
 def whole_study_minutes(results: Path) -> float:
-    """How long the trainings of notebooks 03 and 04 take on all scans (`cpu-scratch`).
+    """Estimate how long notebooks 03 and 04 train on all scans (`cpu-scratch`).
 
     Each network's time is that of the quick run, scaled by scans, pixels and epochs.
 
@@ -105,13 +105,15 @@ def whole_study_minutes(results: Path) -> float:
     groups = pd.read_csv(config.DATA_DIR / "image_groups.csv")
     table = splits.assign_subsets(groups, whole["protocol"], seed=0)
     training_scans = (table["subset"] == "train").sum()
-    cores = min(2, os.cpu_count())  # the two networks of the quick run shared them
+    # the two networks of the quick run were trained side by side
+    cores = min(2, os.cpu_count() or 1)
 
     minutes = 0.0
     for file in results.glob("*/settings.json"):
         run = json.loads(file.read_text(encoding="utf-8"))
         of_another_notebook = run["seed"] != 0 or run["model"] not in EFFICIENCY
-        if of_another_notebook or run["epochs"] != config.PRESETS["sample"]["epochs"]:
+        of_another_preset = run["epochs"] != config.PRESETS["sample"]["epochs"]
+        if of_another_notebook or of_another_preset:
             continue
         history = pd.read_csv(file.with_name("history.csv"))
         times_scans = training_scans / run["subsets"]["train"]
@@ -123,8 +125,18 @@ def whole_study_minutes(results: Path) -> float:
 
 
 def whole_study_sentence(results: Path) -> str:
-    """What is said after a quick run; empty where nothing was trained in it."""
+    """Say how long notebooks 03 and 04 train on all scans.
+
+    Args:
+        results: The results folder of a quick run on this machine.
+
+    Returns:
+        A sentence; empty where nothing was trained in the quick run.
+    """
     minutes = whole_study_minutes(results)
     if not minutes:
         return ""
-    return f"On all scans, `make results`, 03 and 04 alone take about {minutes:.0f} minutes on this machine"
+    return (
+        "On all scans, `make results`, 03 and 04 alone take about "
+        f"{minutes:.0f} minutes on this machine"
+    )

@@ -1,7 +1,7 @@
 """Execute the notebooks top to bottom and render them as pages.
 
-`make run` and `make results` call this. A notebook that fails stops the run with its own
-error in one line, and leaves what was there before.
+`make run` and `make results` call this. A notebook that fails stops the run with its
+own error in one line, and leaves what was there before.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from braintumor import config
 from braintumor.support.files import replace_file
@@ -24,11 +25,12 @@ import pandas as pd
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
+from nbformat import NotebookNode
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "build" / "run"
-JUPYTER = ROOT / "build" / "jupyter"  # instead of the home folder, see ``own_jupyter``
+JUPYTER = ROOT / "build" / "jupyter"  # see ``isolate_jupyter``
 WORKERS = 2  # networks as small as those of a quick run keep one core busy each
 
 # In a quick run, the notebooks of one row read no results of each other, and run side
@@ -38,26 +40,36 @@ SIDE_BY_SIDE = (
     ("05b_certainty", "05c_protocols", "05d_generalise", "06_why_resnet50_collapsed"),
 )
 
+RESULT_COLUMNS = [  # of metrics.csv; shown at the end
+    "model",
+    "recipe",
+    "weights",
+    "image_size",
+    "subset",
+    "n",
+    "accuracy",
+    "macro_f1",
+]
+
 
 class StatusLines:
     """A line for each notebook: on a terminal rewritten in place, elsewhere added.
 
     Args:
         names: The notebooks, in the order in which they are shown.
-        live: Whether lines can be rewritten; None: if the standard output is a terminal.
+        live: Whether lines can be rewritten; None: as the standard output can.
     """
 
-    def __init__(self, names: list[str], live: bool | None = None):
+    def __init__(self, names: list[str], live: bool | None = None) -> None:
         self.live = sys.stdout.isatty() if live is None else live
         self.lock = threading.Lock()
-        self.bars = {}
-        if self.live:
-            for position, name in enumerate(names):
-                bar = tqdm(
-                    bar_format="{desc}", position=position, file=sys.stdout, ncols=0
-                )
-                self.bars[name] = bar
-                self.show(name, "waits")
+        self.bars: dict[str, tqdm] = {}
+        if not self.live:
+            return
+        for position, name in enumerate(names):
+            bar = tqdm(bar_format="{desc}", position=position, file=sys.stdout, ncols=0)
+            self.bars[name] = bar
+            self.show(name, "waits")
 
     def show(self, name: str, text: str, passing: bool = False) -> None:
         """Say what a notebook does now.
@@ -65,7 +77,7 @@ class StatusLines:
         Args:
             name: The notebook.
             text: What it does.
-            passing: Whether it is worth a line of its own only where lines are rewritten.
+            passing: Whether to leave it out where lines cannot be rewritten.
         """
         line = f"{name:25s} {text}"
         if self.live:
@@ -82,21 +94,39 @@ class StatusLines:
 
 
 class WatchedNotebook(NotebookClient):
-    """A notebook that tells where it is: the cell, and while it trains, the epoch."""
+    """A notebook that shows where it is: the cell, and while it trains, the epoch.
 
-    def __init__(self, notebook, name: str, lines: StatusLines, **options):
+    Args:
+        notebook: The notebook to run.
+        name: Its name in ``lines``.
+        lines: Where it shows how far it is.
+        **options: Those of ``NotebookClient``.
+    """
+
+    def __init__(
+        self, notebook: NotebookNode, name: str, lines: StatusLines, **options: Any
+    ) -> None:
         super().__init__(notebook, **options)
         self.name = name
         self.lines = lines
-        self.on_cell_start = self.tell_cell
+        self.on_cell_start = self.show_cell
 
-    def tell_cell(self, cell, cell_index: int) -> None:
-        """Called by nbclient before each cell."""
+    def show_cell(self, cell: NotebookNode, cell_index: int) -> None:
+        """Show which cell runs; nbclient calls this before each.
+
+        Args:
+            cell: The cell.
+            cell_index: Its place in the notebook, from 0.
+        """
         where = f"cell {cell_index + 1} of {len(self.nb.cells)}"
         self.lines.show(self.name, where, passing=True)
 
-    def tell_training(self, text: str) -> None:
-        """Pass on what is said of an epoch, unless it is read from an earlier training."""
+    def show_progress(self, text: str) -> None:
+        """Show lines of a training's progress, unless they repeat an earlier training.
+
+        Args:
+            text: What the kernel printed.
+        """
         if "epochs are on disk" in text:
             return
         for line in text.splitlines():
@@ -105,14 +135,32 @@ class WatchedNotebook(NotebookClient):
             elif re.match(r"(epoch|features) .*\d+ of \d+", line):
                 self.lines.show(self.name, line, passing=True)
 
-    def output(self, outs, msg, display_id, cell_index):
-        """Called by nbclient for each message of the kernel."""
+    def output(
+        self,
+        outs: list[NotebookNode],
+        msg: dict,
+        display_id: str | None,
+        cell_index: int,
+    ) -> NotebookNode | None:
+        """Handle one message of the kernel; nbclient calls this.
+
+        Args:
+            outs: The outputs of the cell.
+            msg: The message.
+            display_id: The display that it updates.
+            cell_index: The place of the cell in the notebook, from 0.
+
+        Returns:
+            The output that nbclient makes of it.
+        """
         if msg["msg_type"] == "stream":
-            self.tell_training(msg["content"]["text"])
+            self.show_progress(msg["content"]["text"])
         return super().output(outs, msg, display_id, cell_index)
 
 
-def execute(source: Path, folder: Path, environment: dict, lines: StatusLines) -> None:
+def execute(
+    source: Path, folder: Path, environment: dict[str, str], lines: StatusLines
+) -> None:
     """Run one notebook and write it and its page.
 
     Args:
@@ -141,18 +189,21 @@ def execute(source: Path, folder: Path, environment: dict, lines: StatusLines) -
     with open(PAGES / f"{source.stem}.log", "w", encoding="utf-8") as log:
         client.execute(stderr=log, env=os.environ | environment)
     notebook.metadata.pop("widgets", None)
-    write(folder / source.name, nbformat.writes(notebook) + "\n")
+    write_text(folder / source.name, nbformat.writes(notebook) + "\n")
     page, _ = HTMLExporter().from_notebook_node(notebook)
-    write(PAGES / f"{source.stem}.html", page)
+    write_text(PAGES / f"{source.stem}.html", page)
 
 
-def write(file: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    replace_file(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def execute_and_report(
+    source: Path, folder: Path, environment: dict[str, str], lines: StatusLines
+) -> str:
+    """Run one notebook, with a line at the start and at the end.
 
-
-def attempt(source: Path, folder: Path, environment: dict, lines: StatusLines) -> str:
-    """``execute``, with a line at the start and at the end.
+    Args:
+        source: The notebook.
+        folder: Where the executed notebook is written.
+        environment: Variables that its kernel gets besides those of this process.
+        lines: Where it says how far it is.
 
     Returns:
         An empty text, or in one line what stopped the notebook.
@@ -174,29 +225,32 @@ def attempt(source: Path, folder: Path, environment: dict, lines: StatusLines) -
     return f"{name:25s} stopped: {problem}"
 
 
-def groups(sources: list[Path], quick: bool) -> list[list[Path]]:
-    """The notebooks in the order in which they run, those that can run at once together.
+def group_notebooks(sources: list[Path], quick: bool) -> list[list[Path]]:
+    """Order notebooks, and group those that run side by side.
 
     Args:
         sources: The notebooks.
         quick: Whether notebooks share the processor; else one runs at a time.
+
+    Returns:
+        The groups, to be run one after the other.
     """
-    found = []
+    groups: list[list[Path]] = []
     for source in sorted(sources):
-        if quick and found and beside(found[-1][0], source):
-            found[-1].append(source)
+        if quick and groups and _may_share(groups[-1][0], source):
+            groups[-1].append(source)
         else:
-            found.append([source])
-    return [sorted(group, key=place_in_group) for group in found]
+            groups.append([source])
+    return [sorted(group, key=_place_in_group) for group in groups]
 
 
-def beside(one: Path, other: Path) -> bool:
-    """Whether two notebooks may run at the same time."""
+def _may_share(one: Path, other: Path) -> bool:
+    """Whether two notebooks may run side by side."""
     return any(one.stem in row and other.stem in row for row in SIDE_BY_SIDE)
 
 
-def place_in_group(source: Path) -> int:
-    """The place of a notebook in its row of ``SIDE_BY_SIDE``; 0 where it stands in none."""
+def _place_in_group(source: Path) -> int:
+    """The place of a notebook in its row of ``SIDE_BY_SIDE``; 0 in none."""
     for row in SIDE_BY_SIDE:
         if source.stem in row:
             return row.index(source.stem)
@@ -204,15 +258,19 @@ def place_in_group(source: Path) -> int:
 
 
 def kernel_environment(preset: str, notebooks: int) -> dict[str, str]:
-    """What the kernels of so many notebooks at once are told.
+    """Choose the environment variables of kernels.
 
     Args:
         preset: The preset of ``config.PRESETS`` that all of them use.
         notebooks: How many run side by side; several share the cores.
+
+    Returns:
+        The variables to set.
     """
     variables = {"BRAINTUMOR_PRESET": preset, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if notebooks > 1:
-        threads = str(max(1, os.cpu_count() // WORKERS))
+        cores = os.cpu_count() or 1
+        threads = str(max(1, cores // WORKERS))
         variables["TF_NUM_INTRAOP_THREADS"] = threads
         variables["OMP_NUM_THREADS"] = threads
         # several processes on one GPU: none may take all of its memory
@@ -224,28 +282,56 @@ def kernel_environment(preset: str, notebooks: int) -> dict[str, str]:
 def run_group(
     group: list[Path], folder: Path, preset: str, lines: StatusLines
 ) -> list[str]:
-    """Run notebooks side by side; returns what stopped those that did not end well."""
+    """Run notebooks side by side.
+
+    Args:
+        group: The notebooks.
+        folder: Where the executed notebooks are written.
+        preset: The preset of ``config.PRESETS`` that all of them use.
+        lines: Where they say how far they are.
+
+    Returns:
+        For each notebook that did not end well, a line that says why.
+    """
     environment = kernel_environment(preset, len(group))
+    problems = []
     with ThreadPoolExecutor(WORKERS) as pool:
-        runs = [
-            pool.submit(attempt, source, folder, environment, lines) for source in group
-        ]
-    problems = [run.result() for run in runs]
-    return [problem for problem in problems if problem]
+        started = []
+        for source in group:
+            run = pool.submit(execute_and_report, source, folder, environment, lines)
+            started.append(run)
+        for run in started:
+            problem = run.result()
+            if problem:
+                problems.append(problem)
+    return problems
 
 
 def result_table(results: Path) -> str:
-    """The main columns of metrics.csv, as text."""
+    """Read the main columns of a results folder's metrics.csv.
+
+    Args:
+        results: The folder.
+
+    Returns:
+        A table in plain text.
+    """
     metrics = pd.read_csv(results / "metrics.csv")
-    columns = [
-        *("model", "recipe", "weights", "image_size"),
-        *("subset", "n", "accuracy", "macro_f1"),
-    ]
-    return metrics[columns].to_string(index=False, float_format="{:.3f}".format)
+    return metrics[RESULT_COLUMNS].to_string(index=False, float_format="{:.3f}".format)
 
 
-def own_jupyter() -> None:
-    """Keep what Jupyter reads and writes for a person out of the run.
+def write_text(file: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Args:
+        file: Where.
+        text: Its content.
+    """
+    replace_file(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def isolate_jupyter() -> None:
+    """Give Jupyter folders of this repository instead of those in the home folder.
 
     Somebody's start-up files could change results, and a home folder may be read-only.
     """
@@ -262,7 +348,7 @@ def warm_up() -> None:
     where there was one, nothing is left to do.
     """
     keras = importlib.util.find_spec("keras")
-    if keras.cached and Path(keras.cached).exists():
+    if keras and keras.cached and Path(keras.cached).exists():
         return
     subprocess.Popen(
         [sys.executable, "-c", "import keras, sklearn.metrics, matplotlib.figure"],
@@ -271,14 +357,23 @@ def warm_up() -> None:
     )
 
 
-def find(patterns: list[str]) -> list[Path]:
-    """The notebooks whose names, without ending, match one of the patterns; sorted."""
-    folder = ROOT / "notebooks"
-    return sorted({file for name in patterns for file in folder.glob(f"{name}.ipynb")})
+def find_notebooks(patterns: list[str]) -> list[Path]:
+    """Find notebooks by their names.
+
+    Args:
+        patterns: Names without ending, with wildcards.
+
+    Returns:
+        The files that match one of them, sorted.
+    """
+    found: set[Path] = set()
+    for pattern in patterns:
+        found.update((ROOT / "notebooks").glob(f"{pattern}.ipynb"))
+    return sorted(found)
 
 
 def main() -> None:
-    """Run what the command line names."""
+    """Run the notebooks that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", required=True)
     parser.add_argument(
@@ -292,15 +387,15 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     quick = arguments.preset == "sample"
-    sources = find(arguments.notebooks)
+    sources = find_notebooks(arguments.notebooks)
     results = config.settings_from(arguments.preset, seed=0).results_dir
 
-    own_jupyter()
+    isolate_jupyter()
     if quick:
         warm_up()
         print(forecast.quick_run_sentence([source.stem for source in sources]))
     lines = StatusLines([source.stem for source in sources])
-    for group in groups(sources, quick):
+    for group in group_notebooks(sources, quick):
         problems = run_group(group, ROOT / arguments.into, arguments.preset, lines)
         if problems:
             lines.close()
@@ -309,8 +404,8 @@ def main() -> None:
 
     if (results / "metrics.csv").exists():
         print(f"\n{result_table(results)}")
-    first_page = PAGES.relative_to(ROOT) / f"{sources[-1].stem}.html"
-    print(f"\nRendered pages: {first_page} and its neighbors")
+    last_page = PAGES.relative_to(ROOT) / f"{sources[-1].stem}.html"
+    print(f"\nRendered pages: {last_page} and its neighbors")
     if quick:
         sentence = forecast.whole_study_sentence(results)
         if sentence:
