@@ -1,7 +1,8 @@
-"""Can the scans be trusted? Copies, look-alikes, and what can be told from a scan without seeing the brain in it."""
+"""Can the scans be trusted? Copies, near-duplicates, and a shortcut baseline."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from braintumor.images import head_frame, read_scan
@@ -12,64 +13,139 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-FEATURES = [
-    "width",
-    "height",
-    "bytes",
-    "mean_grey",
-    "contrast",
-    "border",
-]  # contrast: the deviation of greys
-NEAR = (
-    24  # of 256 bits: two perceptual hashes that differ in no more are near-duplicates
-)
+# what can be measured of a scan without seeing the brain in it, see ``ScanDescription``
+FEATURES = ["width", "height", "bytes", "mean_intensity", "contrast", "border"]
+# Perceptual hashes of near-duplicates differ in at most so many of 256 bits.
+NEAR = 24
+
+
+@dataclass(frozen=True)
+class ScanDescription:
+    """What is measured of one scan.
+
+    Attributes:
+        pixels: sha256 of its size and its intensities.
+        perceptual_hash: 256 bits (bool), see ``perceptual_hash``.
+        width: In px.
+        height: In px.
+        bytes: Size of the file.
+        mean_intensity: Of all pixels, 0 to 255.
+        contrast: Standard deviation of the intensities.
+        border: Share of the area outside the frame around the head.
+    """
+
+    pixels: str
+    perceptual_hash: np.ndarray
+    width: int
+    height: int
+    bytes: int
+    mean_intensity: float
+    contrast: float
+    border: float
+
+
+def perceptual_hash(image: np.ndarray) -> np.ndarray:
+    """Reduce a scan to bits that resizing and compression hardly change (Zauner 2010).
+
+    Args:
+        image: Gray uint8 pixels (height, width).
+
+    Returns:
+        bool (256,): which of the 16 x 16 lowest frequencies, at 64 px, exceed their
+        median.
+    """
+    small = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
+    frequencies = cv2.dct(small.astype("float32"))
+    lowest = frequencies[:16, :16]
+    return (lowest > np.median(lowest)).ravel()
+
+
+def describe_scan(file: Path) -> ScanDescription:
+    """Read and measure one scan.
+
+    Args:
+        file: An image file.
+
+    Returns:
+        Its measurements.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    image = read_scan(file)
+    height, width = image.shape
+    _, _, head_width, head_height = head_frame(image)
+    size_and_pixels = str(image.shape).encode() + image.tobytes()
+    return ScanDescription(
+        pixels=hashlib.sha256(size_and_pixels).hexdigest(),
+        perceptual_hash=perceptual_hash(image),
+        width=width,
+        height=height,
+        bytes=file.stat().st_size,
+        mean_intensity=image.mean(),
+        contrast=image.std(),
+        border=1 - head_width * head_height / image.size,
+    )
 
 
 def describe_scans(table: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """The scan table with ``pixels`` (sha256 of size and greys), ``look`` and ``FEATURES`` (px, bytes, grey levels).
+    """Measure all scans.
 
-    ``look``: a perceptual hash, which of the 16 x 16 lowest frequencies at 64 px exceed the median (Zauner 2010).
+    Args:
+        table: The scan table.
+        root: The folder that its paths start from.
+
+    Returns:
+        The table with a column for each attribute of ``ScanDescription``.
+
+    Raises:
+        ValueError: A scan cannot be read; names it.
     """
-
-    def describe(path):
-        image = read_scan(root / path)
-        border = 1 - np.prod(head_frame(image)[2:]) / image.size
-        low = cv2.dct(
-            cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA).astype("float32")
-        )[:16, :16]
-        pixels = hashlib.sha256(str(image.shape).encode() + image.tobytes())
-        facts = [
-            *image.shape[::-1],
-            (root / path).stat().st_size,
-            image.mean(),
-            image.std(),
-            border,
-        ]
-        return [pixels.hexdigest(), (low > np.median(low)).ravel(), *facts]
-
+    files = [root / path for path in table["path"]]
     with ThreadPoolExecutor() as pool:
-        rows = list(pool.map(describe, table["path"]))
-    return table.join(pd.DataFrame(rows, table.index, ["pixels", "look", *FEATURES]))
+        descriptions = list(pool.map(describe_scan, files))
+    return table.join(pd.DataFrame(descriptions, index=table.index))
 
 
 def nearest_in_training(scans: pd.DataFrame) -> pd.Series:
-    """In how many of the 256 bits of its look each Testing scan differs from the most similar Training scan."""
-    looks, testing = np.stack(scans["look"]), (scans["split"] == "testing").to_numpy()
-    bits = cdist(looks[testing], looks[~testing], "cityblock").min(axis=1).astype(int)
-    return pd.Series(bits, scans.index[testing], name="bits")
+    """Compare each scan of the folder Testing with the most similar one in Training.
+
+    Args:
+        scans: The table of ``describe_scans``.
+
+    Returns:
+        For each scan in Testing, in how many of 256 bits the perceptual hashes differ.
+    """
+    hashes = np.stack(scans["perceptual_hash"].to_list())
+    testing = (scans["split"] == "testing").to_numpy()
+    differing_bits = cdist(hashes[testing], hashes[~testing], "cityblock")
+    least = differing_bits.min(axis=1).astype(int)
+    return pd.Series(least, scans.index[testing], name="bits")
 
 
-def shortcut_probe(scans: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """What gradient boosting makes of the ``FEATURES`` alone: validation and test rows, as ``evaluation.predict``."""
-    probe = HistGradientBoostingClassifier(random_state=seed, early_stopping=False)
-    train, judged = (
-        scans[scans["subset"] == "train"],
-        scans[scans["subset"].isin(["validation", "test"])],
-    )
-    probe.fit(train[FEATURES], train["label"])
+def shortcut_baseline(scans: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Classify scans by the six image-level ``FEATURES`` alone, with gradient boosting.
+
+    What this reaches, a network can reach without looking at the brain.
+
+    Args:
+        scans: The table of ``describe_scans`` with the column ``subset``.
+        seed: Of the classifier.
+
+    Returns:
+        The scans of ``validation`` and ``test`` with the columns ``p_<label>`` and
+        ``predicted``, as ``runs.predict`` adds them.
+    """
+    training_scans = scans[scans["subset"] == "train"]
+    evaluation_scans = scans[scans["subset"].isin(["validation", "test"])]
+    baseline = HistGradientBoostingClassifier(random_state=seed, early_stopping=False)
+    baseline.fit(training_scans[FEATURES], training_scans["label"])
+
+    features = evaluation_scans[FEATURES]
     probabilities = pd.DataFrame(
-        probe.predict_proba(judged[FEATURES]), judged.index, probe.classes_
+        baseline.predict_proba(features),
+        index=evaluation_scans.index,
+        columns=[f"p_{label}" for label in baseline.classes_],
     )
-    return judged.join(probabilities.add_prefix("p_")).assign(
-        predicted=probe.predict(judged[FEATURES])
-    )
+    predicted = baseline.predict(features)
+    return evaluation_scans.join(probabilities).assign(predicted=predicted)
