@@ -1,4 +1,4 @@
-"""Where does a network look? The heat is that of the gradient, and the scores know a box when they see one."""
+"""Where does a network look, and do the scores know a tumor when they see one?"""
 
 from braintumor import models
 from braintumor.studies import localization
@@ -69,42 +69,90 @@ def test_heat_is_highest_where_the_evidence_is():
     assert np.unravel_index(bright.argmax(), bright.shape)[0] in range(16, 24)
     assert bright.max() == 1
     assert not dark.any()  # nothing speaks for 'dark'
-    box = np.array([[8, 16, 8, 8]] * 2, float)
-    scores = localization.localise(np.stack([bright, dark]), box)
-    assert scores["hit"].tolist() == [1, 0]
-    assert scores.loc[0, "share"] > 0.4 and scores.loc[0, "iou"] > 0.6
-    assert (scores.loc[1] == 0).all()
+
+
+# --- scores ---
+
+
+def scores_of(heatmap, box):
+    """hit, share and iou of one heatmap (size, size) and one box (x, y, w, h)."""
+    heatmaps = np.asarray(heatmap, float)[np.newaxis]
+    boxes = np.array([box], float)
+    return localization.localize(heatmaps, boxes).loc[0]
+
+
+@st.composite
+def boxes_in_16_px(draw):
+    """x, y, width, height of a box inside a square of 16 px."""
+    x = draw(st.integers(0, 15))
+    y = draw(st.integers(0, 15))
+    width = draw(st.integers(1, 16 - x))
+    height = draw(st.integers(1, 16 - y))
+    return x, y, width, height
 
 
 @settings(max_examples=50)
-@given(st.integers(0, 15), st.integers(0, 15), st.integers(1, 16), st.integers(1, 16))
-def test_heat_that_is_the_box_scores_full_marks_and_even_heat_its_share_of_the_area(
-    x, y, width, height
-):
-    box = np.array([[x, y, min(width, 16 - x), min(height, 16 - y)]], float)
-    exact, even = np.zeros((1, 16, 16)), np.ones((1, 16, 16))
-    exact[0, y : y + height, x : x + width] = 1
-    assert localization.localise(exact, box).loc[0].tolist() == [1, 1, 1]
-    area = box[0, 2] * box[0, 3] / 256
-    assert localization.localise(even, box).loc[0].tolist() == pytest.approx(
-        [area] * 3
-    )  # every pixel is the warmest
+@given(boxes_in_16_px())
+def test_a_heatmap_that_is_the_box_scores_1(box):
+    x, y, width, height = box
+    heatmap = np.zeros((16, 16))
+    heatmap[y : y + height, x : x + width] = 1
+    assert scores_of(heatmap, box).tolist() == [1, 1, 1]
 
 
-def test_a_heat_map_of_few_fields_meets_a_field_and_misses_what_lies_between():
-    boxes = np.array(
-        [[32, 32, 32, 32], [28, 28, 8, 8]], float
-    )  # a field of the 4 x 4, and the corner of four
-    tumours = localization.in_boxes(boxes, 128)
-    assert localization.localise(tumours.astype(float), boxes)["hit"].tolist() == [1, 1]
-    coarse = localization.localise(localization.on_fields(tumours, 4), boxes)["hit"]
-    assert coarse[0] == 1 and coarse[1] < 0.1
+@settings(max_examples=50)
+@given(boxes_in_16_px())
+def test_an_even_heatmap_scores_the_share_of_the_area(box):
+    """Every pixel is the largest, so even the hit is a share."""
+    _, _, width, height = box
+    area = width * height / 16**2
+    assert scores_of(np.ones((16, 16)), box).tolist() == pytest.approx([area] * 3)
 
 
-def test_the_centre_of_the_image_is_not_to_one_side_on_an_even_number_of_fields():
+def test_an_empty_heatmap_scores_0():
+    assert scores_of(np.zeros((16, 16)), (4, 4, 8, 8)).tolist() == [0, 0, 0]
+
+
+def test_only_the_largest_value_counts_as_a_hit():
+    heatmap = np.zeros((16, 16))
+    heatmap[2, 2] = 0.9
+    heatmap[12, 12] = 1
+    around_the_second_largest = (0, 0, 4, 4)
+    assert scores_of(heatmap, around_the_second_largest)["hit"] == 0
+    around_the_largest = (10, 10, 4, 4)
+    assert scores_of(heatmap, around_the_largest)["hit"] == 1
+
+
+def test_pixels_are_in_a_box_by_their_centers():
+    inside = localization.in_boxes(np.array([[1.4, 0, 2, 1]]), size=4)
+    assert inside[0].astype(int).tolist() == [
+        [0, 1, 1, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
+
+
+# --- the resolution of a feature map ---
+
+
+def test_at_4_x_4_cells_a_tumor_in_a_cell_is_hit_and_one_between_cells_missed():
+    one_cell = [32, 32, 32, 32]
+    corner_of_four_cells = [28, 28, 8, 8]
+    boxes = np.array([one_cell, corner_of_four_cells], float)
+    tumors = localization.in_boxes(boxes, 128)
+    fine = localization.localize(tumors.astype(float), boxes)
+    coarse = localization.average_over_cells(tumors, cells=4)
+    hit_cell, hit_corner = localization.localize(coarse, boxes)["hit"]
+    assert fine["hit"].tolist() == [1, 1]
+    assert hit_cell == 1
+    assert hit_corner < 0.1
+
+
+def test_with_an_even_number_of_cells_the_center_of_a_scan_is_in_no_quarter():
     bump = np.hanning(130)[1:-1]
-    heat = localization.on_fields([np.outer(bump, bump)] * 4, 4)
-    corners = np.array([[x, y, 64, 64] for x in (0, 64) for y in (0, 64)], float)
-    assert localization.localise(heat, corners)["hit"].tolist() == pytest.approx(
-        [0.25] * 4
-    )
+    in_the_center = [np.outer(bump, bump)] * 4
+    heatmaps = localization.average_over_cells(in_the_center, cells=4)
+    quarters = [[x, y, 64, 64] for x in (0, 64) for y in (0, 64)]
+    hits = localization.localize(heatmaps, np.array(quarters, float))["hit"]
+    assert hits.tolist() == pytest.approx([0.25] * 4)

@@ -1,4 +1,6 @@
-"""What does it look at? Grad-CAM from the head's closed form, and how well the heat meets the tumour."""
+"""Where does a network look? Heatmaps, and how well they meet the tumor."""
+
+from collections.abc import Sequence
 
 from braintumor.app.heatmaps import heatmaps_from, upsample
 
@@ -37,43 +39,80 @@ def grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray) -> np.
     return heatmaps_from(evidence, images.shape[1])
 
 
-def on_fields(maps: np.ndarray, fields: int) -> np.ndarray:
-    """Maps (n, size, size) as a heat map of ``fields`` x ``fields`` values could show them at best: float32.
+def average_over_cells(
+    maps: np.ndarray | Sequence[np.ndarray], cells: int
+) -> np.ndarray:
+    """Show maps at the resolution of a feature map.
 
-    Such a map has its warmest pixels in the middle of a field, or at the border, and can miss what lies between.
+    No Grad-CAM heatmap of so many cells can match the maps better. Its largest values
+    lie in the middle of a cell or at the border, so it can miss what lies between.
+
+    Args:
+        maps: (n, size, size).
+        cells: Width and height of the feature map.
+
+    Returns:
+        float32 (n, size, size).
     """
-    means = [
-        cv2.resize(np.float32(one), (fields, fields), interpolation=cv2.INTER_AREA)
-        for one in maps
-    ]
+    means = []
+    for one in maps:
+        values = np.asarray(one, np.float32)
+        mean = cv2.resize(values, (cells, cells), interpolation=cv2.INTER_AREA)
+        means.append(mean)
     return upsample(means, len(maps[0]))
 
 
 def in_boxes(boxes: np.ndarray, size: int) -> np.ndarray:
-    """Which pixels have their centre in the box (n, 4: x, y, width, height in px): bool (n, size, size)."""
-    rows, columns = np.indices((size, size)) + 0.5
-    x, y, width, height = boxes.T[:, :, None, None]
-    return (columns >= x) & (columns < x + width) & (rows >= y) & (rows < y + height)
+    """Mark the pixels whose centers are in boxes.
 
+    Args:
+        boxes: (n, 4): x, y, width, height (px).
+        size: Width and height of the scans (px).
 
-def localise(heat: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
-    """How heat (n, size, size) meets tumour boxes (n, 4: x, y, width, height in px), one row an image:
-
-    ``hit``: the warmest pixel is in the box (the pointing game, arXiv:1608.00507), or the share of them that is where
-    several are equally warm; ``share`` of all heat in the box; ``iou``: intersection over union of the box and what has
-    at least half of the largest heat. No heat: all three 0.
+    Returns:
+        bool (n, size, size).
     """
-    inside, largest, total = (
-        in_boxes(boxes, len(heat[0])),
-        heat.max(axis=(1, 2), keepdims=True),
-        heat.sum(axis=(1, 2)),
-    )
-    warm, warmest = (
-        (heat >= largest * part) & (largest > 0) for part in (0.5, 1 - 1e-6)
-    )
-    hit = (warmest & inside).sum(axis=(1, 2)) / np.maximum(warmest.sum(axis=(1, 2)), 1)
-    share = (heat * inside).sum(axis=(1, 2)) / np.where(total > 0, total, 1)
-    iou = (warm & inside).sum(axis=(1, 2)) / np.maximum(
-        (warm | inside).sum(axis=(1, 2)), 1
-    )
+    centers = np.arange(size) + 0.5
+    columns = centers[np.newaxis, np.newaxis, :]
+    rows = centers[np.newaxis, :, np.newaxis]
+    x, y, width, height = boxes.T[:, :, np.newaxis, np.newaxis]
+    in_columns = (columns >= x) & (columns < x + width)
+    in_rows = (rows >= y) & (rows < y + height)
+    return in_columns & in_rows
+
+
+def localize(heat: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
+    """Score how well heatmaps meet tumor boxes.
+
+    Args:
+        heat: Heatmaps (n, size, size), 0 or more.
+        boxes: (n, 4): x, y, width, height (px).
+
+    Returns:
+        One row a heatmap, 0 where it is 0 everywhere:
+        ``hit``: 1 if its largest value is in the box (the pointing game,
+        arXiv:1608.00507); where several pixels have it, the share of them in the box.
+        ``share``: The share of all heat that is in the box.
+        ``iou``: Intersection over union of the box and the pixels with at least half of
+        the largest value.
+    """
+    size = len(heat[0])
+    inside = in_boxes(boxes, size)
+    largest = heat.max(axis=(1, 2), keepdims=True)
+    any_heat = largest > 0
+
+    maxima = any_heat & (heat >= largest * (1 - 1e-6))
+    hit = _count(maxima & inside) / np.maximum(_count(maxima), 1)
+
+    total = heat.sum(axis=(1, 2))
+    total_or_one = np.where(total > 0, total, 1)
+    share = (heat * inside).sum(axis=(1, 2)) / total_or_one
+
+    strong = any_heat & (heat >= largest * 0.5)
+    iou = _count(strong & inside) / np.maximum(_count(strong | inside), 1)
     return pd.DataFrame({"hit": hit, "share": share, "iou": iou})
+
+
+def _count(mask: np.ndarray) -> np.ndarray:
+    """How many pixels of each mask are true: (n,)."""
+    return mask.sum(axis=(1, 2))
