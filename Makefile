@@ -24,15 +24,15 @@ run: .venv/ready  ## notebooks 01 to 05 on a small part of the scans (or on phan
 
 results: .venv/ready  ## the whole study on all scans, into notebooks/ and results/ (PRESET=cpu-scratch, cpu or full)
 	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),cpu-scratch) --into notebooks
-	@$(BIN)/python tools/update_readme.py
+	@$(BIN)/python tools/update_docs.py
 
 bench: .venv/ready-bench  ## speed beside other ways to do the same, in 20 minutes; needs the scans, installs 5 GB
 	@$(BIN)/python benchmarks/bench.py
-	@$(BIN)/python tools/update_readme.py
+	@$(BIN)/python tools/update_docs.py
 
 scaling: .venv/ready-dev  ## costs of a scan, and what they foretell of more scans and machines, in 15 minutes
 	@$(BIN)/python benchmarks/scaling.py
-	@$(BIN)/python tools/update_readme.py
+	@$(BIN)/python tools/update_docs.py
 
 demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file)
 	@$(BIN)/python tools/demo.py $(if $(MODEL),--model $(MODEL))

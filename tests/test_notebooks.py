@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import phantoms
 import pytest
-import update_readme
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -357,9 +356,3 @@ def test_every_score_and_interval_is_that_of_the_stored_predictions():
         np.testing.assert_allclose(
             again[columns], rows.set_index("score").loc[again.index, columns], rtol=1e-5
         )
-
-
-def test_the_readme_tells_exactly_what_the_result_files_say():
-    section = update_readme.results_section(ROOT / "results", ROOT / "data")
-    readme = (ROOT / "README.md").read_text()
-    assert update_readme.updated(readme, section) == readme

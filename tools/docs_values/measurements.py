@@ -1,0 +1,147 @@
+"""Values of the pages on speed and scaling."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import bench
+import pandas as pd
+import scaling
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A row of the benchmark, as text: ours beside another way to do the same."""
+
+    name: str
+    measured: str
+    ratio: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the benchmark ran."""
+
+    processor: str
+    cores: int
+    flags: list[str]
+    versions: dict[str, str]
+    data: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a scan or a step costs, measured or assumed."""
+
+    name: str
+    value: str
+    measured: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """A number of the model beside the measured one."""
+
+    name: str
+    model: str
+    measured: str
+    fitted: bool
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a larger study takes."""
+
+    scans: int
+    gpus: int
+    time: str
+    dollars: float
+    longest: str
+    disk_gb: float
+
+
+def ratios(results: Path) -> list[Ratio]:
+    """Every ratio of the benchmark, with its target."""
+    rows = []
+    for row in pd.read_csv(results / "benchmark.csv").itertuples():
+        name, target = bench.ROWS[row.name]
+        measured = f"{_rate(row.ours)} / {_rate(row.reference)} {row.unit}"
+        digits = 2 if row.ratio >= 1 else 3
+        ratio = f"{row.ratio:.{digits}f}"
+        rows.append(Ratio(name, measured, ratio, _target(row.ratio, target)))
+    return rows
+
+
+def _rate(value: float) -> str:
+    """A rate with three digits, or whole where it is large."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _target(ratio: float, target: float | None) -> str:
+    """The target, and whether it was reached."""
+    if target is None:
+        return "–"
+    verdict = "reached" if ratio >= target else "**missed**"
+    return f"{target:.2f}, {verdict}"
+
+
+def machine(results: Path) -> Machine:
+    """Where the benchmark ran."""
+    return Machine(**json.loads((results / "benchmark.json").read_text()))
+
+
+def costs(results: Path) -> list[Cost]:
+    """What a scan or a step costs."""
+    rows = []
+    for row in pd.read_csv(results / "scaling.csv").itertuples():
+        rows.append(
+            Cost(scaling.COSTS[row.cost], _three_digits(row.value), row.measured)
+        )
+    return rows
+
+
+def checks(results: Path) -> list[Check]:
+    """The model of costs beside what was measured."""
+    rows = []
+    for row in pd.read_csv(results / "scaling_checks.csv").itertuples():
+        model = _three_digits(row.model)
+        rows.append(Check(row.what, model, _three_digits(row.measured), row.fitted))
+    return rows
+
+
+def forecasts(results: Path) -> list[Forecast]:
+    """What larger studies take, according to the model."""
+    rows = []
+    for row in pd.read_csv(results / "scaling_forecast.csv").itertuples():
+        forecast = Forecast(
+            scans=row.scans,
+            gpus=row.gpus,
+            time=duration(row.hours),
+            dollars=row.dollars,
+            longest=row.longest,
+            disk_gb=row.disk_gb,
+        )
+        rows.append(forecast)
+    return rows
+
+
+def _three_digits(value: float) -> str:
+    """A number with three digits: 0.0472, 989."""
+    return f"{value:,.3g}"
+
+
+def duration(hours: float) -> str:
+    """Two digits, in the largest unit that there is one of.
+
+    Args:
+        hours: A time in hours.
+
+    Returns:
+        Such as ``1.4 h``, ``24 min`` or ``0.62 s``.
+    """
+    if hours >= 1:
+        return f"{hours:.2g} h"
+    if hours >= 1 / 60:
+        return f"{60 * hours:.2g} min"
+    return f"{3600 * hours:.2g} s"

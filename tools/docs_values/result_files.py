@@ -1,0 +1,146 @@
+"""What the result files hold: metrics of all runs, stored predictions, provenance."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from braintumor import config
+from docs_values.formatting import Estimate
+
+import pandas as pd
+
+CPU_SIZE = config.PRESETS["cpu-scratch"]["image_size"]
+FULL_SIZE = config.PRESETS["full"]["image_size"]
+# the runs that 05_compare compares; others are smaller, or made for one question
+RANDOM_WEIGHTS = {
+    key: config.PRESETS["cpu-scratch"][key]
+    for key in ("recipe", "protocol", "weights", "image_size")
+}
+SEEDS = 3  # of each setting in the tables; one with fewer is not shown
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What the accuracies on the test set rest on.
+
+    Attributes:
+        n: Scans.
+        groups: Patients, or clusters of near-duplicates.
+        known_patients: Those of the groups that are a known patient.
+        tumors: Scans with a tumor.
+        healthy: Scans without a tumor.
+    """
+
+    n: int
+    groups: int
+    known_patients: int
+    tumors: int
+    healthy: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the seeds of one setting reach, in the order of the seeds.
+
+    Attributes:
+        validation: Accuracy on the validation scans, in [0, 1].
+        test: Accuracy on the test set, in [0, 1].
+        missed_tumors: Test scans with a tumor that were called ``no_tumor``.
+        false_alarms: Test scans without a tumor that were called a tumor.
+    """
+
+    validation: list[float]
+    test: list[float]
+    missed_tumors: list[int]
+    false_alarms: list[int]
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were evaluated on the test set."""
+        return len(self.test)
+
+
+def read_metrics(results: Path) -> pd.DataFrame:
+    """The scores of all runs, those at 224 px first.
+
+    Args:
+        results: The folder of results, with that of the runs at 224 px inside.
+
+    Returns:
+        The rows of both ``metrics.csv``, one for each run and subset.
+    """
+    at_full_size = pd.read_csv(results / "full" / "metrics.csv")
+    on_cpu = pd.read_csv(results / "metrics.csv")
+    return pd.concat([at_full_size, on_cpu], ignore_index=True)
+
+
+def select(metrics: pd.DataFrame, **wanted) -> pd.DataFrame:
+    """The rows that have all of these values, in the order of their seeds."""
+    same = (metrics[list(wanted)] == pd.Series(wanted)).all(axis=1)
+    return metrics[same].sort_values("seed")
+
+
+def setting_scores(metrics: pd.DataFrame, **setting) -> Scores:
+    """The scores of the runs of one setting.
+
+    Args:
+        metrics: Rows of ``metrics.csv``.
+        **setting: The columns that tell the setting, such as ``model`` and ``recipe``.
+
+    Returns:
+        The scores, with empty lists where there is no such run.
+    """
+    runs = select(metrics, **setting)
+    validation = runs[runs["subset"] == "validation"]
+    test = runs[runs["subset"] == "test"]
+    return Scores(
+        validation=validation["accuracy"].tolist(),
+        test=test["accuracy"].tolist(),
+        missed_tumors=test["missed_tumors"].astype(int).tolist(),
+        false_alarms=test["false_alarms"].astype(int).tolist(),
+    )
+
+
+def test_set(metrics: pd.DataFrame) -> TestSet:
+    """Count what the accuracies on the test set rest on.
+
+    Args:
+        metrics: Rows of ``metrics.csv``.
+
+    Returns:
+        The counts, which are those of all runs that keep patients apart.
+
+    Raises:
+        ValueError: The runs were evaluated on different scans.
+    """
+    rows = select(metrics, protocol="patient", subset="test")
+    columns = ["n", "groups", "known_patients", "tumors", "healthy"]
+    counts = rows[columns].astype(int).drop_duplicates()
+    if len(counts) != 1:
+        raise ValueError(
+            "The runs in metrics.csv were evaluated on different test scans: "
+            "train them on the same data."
+        )
+    return TestSet(**counts.iloc[0].to_dict())
+
+
+def estimate(row: pd.Series | dict, score: str) -> Estimate:
+    """The score of a row, with its interval."""
+    return Estimate(row[score], row[f"{score}_low"], row[f"{score}_high"])
+
+
+def read_predictions(folder: Path, subset: str) -> pd.DataFrame:
+    """The stored predictions of a run for one subset."""
+    table = pd.read_csv(folder / "predictions.csv")
+    return table[table["subset"] == subset]
+
+
+def full_run(results: Path, recipe: str, split: str, seed: int) -> Path:
+    """The folder of a run of VGG16 at 224 px."""
+    return results / "full" / f"vgg16-{recipe}-{split}-{FULL_SIZE}px-seed{seed}"
+
+
+def read_settings(folder: Path) -> list[dict]:
+    """The ``settings.json`` of each run in a folder, by the name of the run."""
+    files = sorted(folder.glob("*/settings.json"))
+    return [json.loads(file.read_text()) for file in files]

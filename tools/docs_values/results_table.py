@@ -1,0 +1,147 @@
+"""The table of results: a row for each setting that was trained with all seeds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from docs_values.formatting import listed
+from docs_values.result_files import (
+    CPU_SIZE,
+    FULL_SIZE,
+    RANDOM_WEIGHTS,
+    SEEDS,
+    Scores,
+    read_settings,
+    select,
+    setting_scores,
+)
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How networks were trained that differ by their seed alone."""
+
+    model: str
+    weights: str
+    image_size: int
+    recipe: str
+    preset: str
+
+
+SETTINGS = [
+    Setting("vgg16", "imagenet", FULL_SIZE, "transfer+head+looks", "full"),
+    Setting("vgg16", "imagenet", FULL_SIZE, "transfer", "full"),
+    Setting("vgg16", "imagenet", CPU_SIZE, "transfer+head+looks", "cpu"),
+    Setting("vgg16", "imagenet", CPU_SIZE, "transfer", "cpu"),
+    Setting("vgg16", "random", CPU_SIZE, "scratch", "cpu-scratch"),
+    Setting("resnet50", "random", CPU_SIZE, "scratch", "cpu-scratch"),
+]
+MODELS = ["vgg16", "resnet50"]
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A setting and what its seeds reach."""
+
+    setting: Setting
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class LastEpoch:
+    """How a training of the reference study ended, on scans that share patients."""
+
+    model: str
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class ValidationSets:
+    """What the seeds were validated on, in the order of the seeds."""
+
+    n: list[int]
+    groups: list[int]
+    known_patients: list[int]
+
+
+def table_rows(metrics: pd.DataFrame) -> list[TableRow]:
+    """The rows of the table.
+
+    Args:
+        metrics: Rows of ``metrics.csv``.
+
+    Returns:
+        A row for each of ``SETTINGS`` that was evaluated with all seeds.
+    """
+    rows = []
+    for setting in SETTINGS:
+        scores = setting_scores(
+            metrics,
+            model=setting.model,
+            weights=setting.weights,
+            image_size=setting.image_size,
+            recipe=setting.recipe,
+            protocol="patient",
+        )
+        if scores.seeds >= SEEDS:
+            rows.append(TableRow(setting, scores))
+    return rows
+
+
+def reference_log(data: Path) -> list[LastEpoch]:
+    """The last epochs of the reference study's log.
+
+    Args:
+        data: The folder of the log.
+
+    Returns:
+        The accuracy on its validation scans, which share patients with training.
+    """
+    log = pd.read_csv(data / "original_history.csv")
+    last = log.groupby("model", sort=False)["val_accuracy"].last()
+    return [LastEpoch(name.lower(), accuracy) for name, accuracy in last.items()]
+
+
+def models_not_run(metrics: pd.DataFrame) -> list[str]:
+    """The networks that nobody has trained here from ImageNet weights."""
+    missing = []
+    for model in MODELS:
+        runs = select(metrics, model=model, weights="imagenet", protocol="patient")
+        if runs.empty:
+            missing.append(model)
+    return missing
+
+
+def validation_sets(metrics: pd.DataFrame) -> ValidationSets:
+    """What the seeds were validated on; it is the same for every setting."""
+    seeds = select(metrics, subset="validation", **RANDOM_WEIGHTS)
+    return ValidationSets(
+        n=seeds["n"].tolist(),
+        groups=seeds["groups"].tolist(),
+        known_patients=seeds["known_patients"].tolist(),
+    )
+
+
+def backends(folder: Path) -> str:
+    """Backend and precision of the runs in a folder.
+
+    Args:
+        folder: A folder of runs.
+
+    Returns:
+        Each pair once, such as ``jax, mixed_float16``. Runs of the reference study's
+        recipe are left out: they need float32.
+    """
+    runs = read_settings(folder)
+    return listed(_backends_of(runs))
+
+
+def _backends_of(runs: Iterable[dict]) -> list[str]:
+    """Backend and precision of runs, each pair once."""
+    pairs = set()
+    for run in runs:
+        if run["recipe"] != "original":
+            pairs.add(f"{run['backend']}, {run['precision']}")
+    return sorted(pairs)
