@@ -24,6 +24,7 @@ run: .venv/ready  ## notebooks 01 to 05 on a small part of the scans (or on phan
 
 results: .venv/ready  ## the whole study on all scans, into notebooks/ and results/ (PRESET=cpu-scratch, cpu or full)
 	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),cpu-scratch) --into notebooks
+	@$(BIN)/python tools/draw_readme_figures.py
 	@$(BIN)/python tools/update_docs.py
 
 bench: .venv/ready-bench  ## speed beside other ways to do the same, in 20 minutes; needs the scans, installs 5 GB

@@ -90,6 +90,13 @@ def table_rows(metrics: pd.DataFrame) -> list[TableRow]:
     return rows
 
 
+def run_folder(results: Path, setting: Setting, seed: int) -> Path:
+    """The folder of one run of a setting."""
+    name = f"{setting.model}-{setting.recipe}-patient-{setting.image_size}px-seed{seed}"
+    folder = results / "full" if setting.preset == "full" else results
+    return folder / name
+
+
 def reference_log(data: Path) -> list[LastEpoch]:
     """The last epochs of the reference study's log.
 
