@@ -6,20 +6,27 @@ that is read on a phone shrinks them to half their width.
 
 from pathlib import Path
 
-from braintumor import dataset, images, metrics, plots
+from braintumor import dataset, images, plots
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from docs_values import result_files, results_table
+from docs_values import results_table
 from docs_values.formatting import NAMES, Estimate
+from docs_values.result_files import (
+    Setting,
+    mean_over_scans,
+    read_metrics,
+    seed_predictions,
+)
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 
 ROOT = Path(__file__).resolve().parents[1]
-FIGURES = ROOT / "results" / "figures"
+RESULTS = ROOT / "results"
+FIGURES = RESULTS / "figures"
 WIDTH = 7.0  # inches
 DPI = 100
 STYLE = {
@@ -101,29 +108,10 @@ def padded_to_square(scan: np.ndarray) -> np.ndarray:
     return square
 
 
-def accuracy_of(setting: results_table.Setting, subset: str) -> Estimate:
-    """The accuracy of a setting: mean of its seeds, and the interval over groups.
-
-    Args:
-        setting: How the networks were trained.
-        subset: The subset to evaluate.
-
-    Returns:
-        The share of correct scans of all seeds together. A replicate of the bootstrap
-        draws whole groups, each with its scans of all seeds.
-    """
-    predictions = seed_predictions(setting, subset)
-    correct = predictions["label"] == predictions["predicted"]
-    return Estimate(*metrics.mean_interval(correct, predictions["group"]))
-
-
-def seed_predictions(setting: results_table.Setting, subset: str) -> pd.DataFrame:
-    """The predictions of all seeds of a setting, one table below the other."""
-    tables = []
-    for seed in range(result_files.SEEDS):
-        folder = results_table.run_folder(ROOT / "results", setting, seed)
-        tables.append(result_files.read_predictions(folder, subset))
-    return pd.concat(tables, ignore_index=True)
+def accuracy_of(setting: Setting, subset: str) -> Estimate:
+    """The accuracy of a setting: mean of its seeds, with the interval over groups."""
+    predictions = seed_predictions(RESULTS, setting, subset)
+    return mean_over_scans(predictions["correct"], predictions["group"])
 
 
 def draw_accuracy() -> Figure:
@@ -132,7 +120,7 @@ def draw_accuracy() -> Figure:
     Returns:
         The figure: a row for each setting, an interval for each subset.
     """
-    all_metrics = result_files.read_metrics(ROOT / "results")
+    all_metrics = read_metrics(RESULTS)
     settings = [row.setting for row in results_table.table_rows(all_metrics)]
     height = 1.9 + 0.62 * len(settings)
     figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
@@ -168,7 +156,7 @@ def _draw_interval(axes, place: float, share: Estimate, color: str, face: str) -
     axes.text(share.high + 0.012, place, text, color=color, va="center", size=10)
 
 
-def _setting_name(setting: results_table.Setting) -> str:
+def _setting_name(setting: Setting) -> str:
     """A setting in two short lines."""
     model = NAMES[setting.model]
     start = NAMES[setting.weights]
@@ -178,9 +166,9 @@ def _setting_name(setting: results_table.Setting) -> str:
     return name
 
 
-def largest_class_share(setting: results_table.Setting) -> float:
+def largest_class_share(setting: Setting) -> float:
     """The accuracy on the test set of always answering its largest class."""
-    labels = seed_predictions(setting, "test")["label"]
+    labels = seed_predictions(RESULTS, setting, "test")["label"]
     shares = labels.value_counts(normalize=True)
     if shares.index[0] != "meningioma":
         raise ValueError(f"The largest class is {shares.index[0]}: change the figure.")
@@ -194,7 +182,7 @@ def draw_confusion() -> Figure:
         The figure: shares of each true class, mean of all seeds.
     """
     setting = results_table.SETTINGS[0]
-    predictions = seed_predictions(setting, "test")
+    predictions = seed_predictions(RESULTS, setting, "test")
     labels = sorted(predictions["label"].unique())
     names = [plots.display_name(label) for label in labels]
     counts = confusion_matrix(
@@ -228,7 +216,7 @@ def draw_confusion() -> Figure:
 def recall_of(predictions: pd.DataFrame, label: str) -> Estimate:
     """The share of the scans of a class that are recognized, with its interval."""
     scans = predictions[predictions["label"] == label]
-    return Estimate(*metrics.mean_interval(scans["predicted"] == label, scans["group"]))
+    return mean_over_scans(scans["predicted"] == label, scans["group"])
 
 
 def main() -> None:

@@ -5,7 +5,9 @@ holds the words. `docs_values` reads the numbers. `make results`, `make bench` a
 `make scaling` call this; after a change to a template, call it by hand.
 """
 
-from pathlib import Path
+import os
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 from docs_values import (
@@ -15,6 +17,7 @@ from docs_values import (
     model_card,
     result_files,
     results_table,
+    studies,
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -24,6 +27,30 @@ SUFFIX = ".j2"
 NOTICE = (
     "<!-- Written by tools/update_docs.py from {template}: change that file. -->\n\n"
 )
+
+# where the documents link to: the only place that names the files of the notebooks
+NOTEBOOKS = {
+    "download": "notebooks/01_download.ipynb",
+    "explore": "notebooks/02_explore.ipynb",
+    "train_vgg16": "notebooks/03_train_vgg16.ipynb",
+    "train_resnet50": "notebooks/04_train_resnet50.ipynb",
+    "compare": "notebooks/05_compare.ipynb",
+    "predict": "notebooks/07_classify_a_scan.ipynb",
+    # side studies
+    "data_audit": "notebooks/02b_audit.ipynb",
+    "seeds": "notebooks/04b_seeds.ipynb",
+    "folds": "notebooks/04c_folds.ipynb",
+    "leakage": "notebooks/05c_protocols.ipynb",
+    "domain_shift": "notebooks/05d_generalise.ipynb",
+    "longer_training": "notebooks/05h_longer.ipynb",
+    "calibration": "notebooks/05b_certainty.ipynb",
+    "gradcam": "notebooks/05e_where_it_looks.ipynb",
+    "gradcam_synthetic": "notebooks/05g_known_truth.ipynb",
+    "errors_and_robustness": "notebooks/05f_errors.ipynb",
+    "batchnorm_collapse": "notebooks/06_why_resnet50_collapsed.ipynb",
+    "ood_detection": "notebooks/07_classify_a_scan.ipynb",
+    "transfer_learning": "notebooks/studies/transfer_learning.ipynb",
+}
 
 
 def values(root: Path) -> dict:
@@ -35,47 +62,103 @@ def values(root: Path) -> dict:
     Returns:
         Numbers and plain objects by the name that templates use.
     """
-    results = root / "results"
-    data = root / "data"
-    metrics = result_files.read_metrics(results)
-    thirds = model_card.area_thirds(pd.read_csv(data / "image_groups.csv"))
+    metrics = result_files.read_metrics(root / "results")
     return {
         "full_size": result_files.FULL_SIZE,
         "cpu_size": result_files.CPU_SIZE,
         "seeds": result_files.SEEDS,
-        "test_set": result_files.test_set(metrics),
-        "validation_sets": results_table.validation_sets(metrics),
-        "table_rows": results_table.table_rows(metrics),
-        "reference_log": results_table.reference_log(data),
-        "models_not_run": results_table.models_not_run(metrics),
-        "full_backends": results_table.backends(results / "full"),
-        "cpu_backends": results_table.backends(results),
-        "chosen_recipe": findings.chosen_recipe(metrics),
-        "imagenet_weights": findings.imagenet_weights(metrics, results),
-        "recipe_choice": findings.recipe_choice(metrics, results),
-        "reference_recipe": findings.reference_recipe(metrics, results, data),
-        "leak": findings.leak(results, data),
-        "network_comparison": findings.network_comparison(results),
-        "seeds_and_folds": findings.seeds_and_folds(metrics, results),
-        "shortcut_baseline": findings.shortcut_baseline(metrics, results),
-        "copies": findings.copies(results),
-        "same_scans": findings.same_scans(results),
-        "other_source": findings.other_source(results),
-        "longer": findings.longer(results),
-        "pointing_game": findings.pointing_game(results),
-        "synthetic_game": findings.pointing_game_on_synthetic_images(results),
-        "calibration_errors": findings.calibration_errors(results),
-        "data_facts": findings.data_facts(results),
-        "speed": findings.speed(results),
-        "ratios": measurements.ratios(results),
-        "machine": measurements.machine(results),
-        "costs": measurements.costs(results),
-        "checks": measurements.checks(results),
-        "forecasts": measurements.forecasts(results),
-        "area_thirds": thirds,
-        "card_runs": model_card.runs(results),
-        "evaluated_runs": model_card.evaluated_runs(results, thirds),
+        **table_values(metrics, root),
+        **finding_values(metrics, root),
+        **study_values(metrics, root),
+        **page_values(metrics, root),
     }
+
+
+def table_values(metrics: pd.DataFrame, root: Path) -> dict:
+    """What the tables of results show, and what they rest on."""
+    results = root / "results"
+    known = {}
+    known["test_set"] = result_files.test_set(metrics)
+    known["validation_sets"] = results_table.validation_sets(metrics)
+    known["table_rows"] = results_table.table_rows(metrics)
+    known["all_settings"] = results_table.all_settings(metrics)
+    known["reference_log"] = results_table.reference_log(root / "data")
+    known["models_not_run"] = results_table.models_not_run(metrics)
+    known["full_backends"] = results_table.backends(results / "full")
+    known["cpu_backends"] = results_table.backends(results)
+    return known
+
+
+def finding_values(metrics: pd.DataFrame, root: Path) -> dict:
+    """What the main study found."""
+    results = root / "results"
+    data = root / "data"
+    known = {}
+    known["imagenet_weights"] = findings.imagenet_weights(metrics, results)
+    known["recipe_choice"] = findings.recipe_choice(metrics, results)
+    known["reference_recipe"] = findings.reference_recipe(metrics, results, data)
+    known["leak"] = findings.leak(results, data)
+    known["network_comparison"] = findings.network_comparison(results)
+    known["seeds_and_folds"] = findings.seeds_and_folds(metrics, results)
+    return known
+
+
+def study_values(metrics: pd.DataFrame, root: Path) -> dict:
+    """What the side studies found."""
+    results = root / "results"
+    known = {}
+    known["shortcut_baseline"] = studies.shortcut_baseline(metrics, results)
+    known["copies"] = studies.copies(results)
+    known["same_scans"] = studies.same_scans(results)
+    known["other_source"] = studies.other_source(results)
+    known["longer"] = studies.longer(results)
+    known["pointing_game"] = studies.pointing_game(results)
+    known["synthetic_game"] = studies.pointing_game_on_synthetic_images(results)
+    known["calibration"] = studies.calibration(results)
+    known["robustness"] = studies.robustness(results)
+    known["collapse"] = studies.collapse(results)
+    known["flagged_images"] = studies.flagged_images(results)
+    known["data_facts"] = studies.data_facts(results)
+    known["speed"] = studies.speed(results)
+    return known
+
+
+def page_values(metrics: pd.DataFrame, root: Path) -> dict:
+    """What the model card and the pages on speed and scaling show."""
+    results = root / "results"
+    thirds = model_card.area_thirds(pd.read_csv(root / "data" / "image_groups.csv"))
+    settings = [row.setting for row in results_table.table_rows(metrics)]
+    evaluations = []
+    for setting in settings:
+        for subset in ("validation", "test"):
+            evaluations.append(
+                model_card.evaluation(metrics, results, setting, subset, thirds)
+            )
+    known = {}
+    known["area_thirds"] = thirds
+    known["evaluations"] = evaluations
+    known["provenance"] = [model_card.provenance(results, each) for each in settings]
+    known["ratios"] = measurements.ratios(results)
+    known["machine"] = measurements.machine(results)
+    known["costs"] = measurements.costs(results)
+    known["checks"] = measurements.checks(results)
+    known["forecasts"] = measurements.forecasts(results)
+    return known
+
+
+def notebook_link(name: str, text: str | None = None, *, folder: str) -> str:
+    """A Markdown link to a notebook.
+
+    Args:
+        name: A key of ``NOTEBOOKS``.
+        text: What the link says; the name of the file if None.
+        folder: The folder of the document, relative to the repository.
+
+    Returns:
+        Such as ``[05_compare](../notebooks/05_compare.ipynb)``.
+    """
+    file = PurePosixPath(NOTEBOOKS[name])
+    return f"[{text or file.stem}]({os.path.relpath(file, folder or '.')})"
 
 
 def environment() -> Environment:
@@ -109,10 +192,13 @@ def render(root: Path) -> dict[Path, str]:
     known = values(root)
     documents = {}
     for name in templates.list_templates():
-        if name.endswith(SUFFIX):
-            path = root / name.removesuffix(SUFFIX)
-            notice = NOTICE.format(template=f"tools/templates/{name}")
-            documents[path] = notice + templates.get_template(name).render(known)
+        if not name.endswith(SUFFIX):
+            continue
+        path = PurePosixPath(name.removesuffix(SUFFIX))
+        notebook = partial(notebook_link, folder=str(path.parent))
+        notice = NOTICE.format(template=f"tools/templates/{name}")
+        text = templates.get_template(name).render(known, notebook=notebook)
+        documents[root / path] = notice + text
     return documents
 
 

@@ -1,5 +1,6 @@
 """How numbers are written in the documents: the filters of the templates."""
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,16 @@ NAMES = {
     "test": "test set",
     "imagenet": "ImageNet",
     "random": "random",
+    "tensorflow": "TensorFlow",
+    "jax": "JAX",
+    "mixed_bfloat16": "bfloat16",
+    "mixed_float16": "float16",
 }
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share, or a difference of shares, with its 95 % interval.
+    """A share, or a difference of shares, with its 95% interval.
 
     Attributes:
         value: The share, or the difference; NaN where it is undefined.
@@ -34,34 +39,60 @@ def display_name(name: str) -> str:
     return NAMES[name]
 
 
+def class_name(label: str) -> str:
+    """The name of a class in a sentence: no_tumor is ``no tumor``."""
+    return label.replace("_", " ")
+
+
 def percent(share: float) -> str:
-    """A share in [0, 1] in per cent, with one digit after the point."""
-    return f"{100 * share:.1f} %"
+    """A share in [0, 1] in percent, with one digit after the point: 93.4%."""
+    return f"{100 * share:.1f}%"
+
+
+def whole_percent(share: float) -> str:
+    """A share in [0, 1] in whole percent: 93%."""
+    return f"{100 * share:.0f}%"
 
 
 def percent_interval(estimate: Estimate) -> str:
-    """A share with its interval, or a dash where it is undefined."""
-    if estimate.value != estimate.value:
+    """A share with its interval: 93.4% (89.9 to 96.1); a dash where undefined."""
+    if math.isnan(estimate.value):
         return "–"
-    low = 100 * estimate.low
-    high = 100 * estimate.high
-    return f"{percent(estimate.value)} ({low:.1f} to {high:.1f})"
+    return f"{percent(estimate.value)} ({interval(estimate)})"
+
+
+def interval(estimate: Estimate) -> str:
+    """The bounds of a share: 89.9 to 96.1."""
+    return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
 
 
 def points(estimate: Estimate) -> str:
-    """A difference of shares in points, with its interval."""
+    """A difference of shares in points: +9.7 (+4.4 to +15.3)."""
     difference = 100 * estimate.value
     low = 100 * estimate.low
     high = 100 * estimate.high
     return f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
+def mean(values: Sequence[float]) -> float:
+    """The mean of several seeds."""
+    return statistics.mean(values)
+
+
 def mean_sd(shares: Sequence[float]) -> str:
-    """Mean ± standard deviation of several seeds, or the share of a single one."""
-    mean = percent(statistics.mean(shares))
+    """Mean ± standard deviation of several seeds in percent; one seed has no ±."""
+    center = percent(statistics.mean(shares))
     if len(shares) == 1:
-        return mean
-    return f"{mean} ± {100 * statistics.stdev(shares):.1f}"
+        return center
+    return f"{center} ± {100 * statistics.stdev(shares):.1f}"
+
+
+def mean_sd_number(values: Sequence[float]) -> str:
+    """Mean ± standard deviation of numbers that are no shares: 0.986 ± 0.002."""
+    center = f"{statistics.mean(values):.3f}"
+    if len(values) == 1:
+        return center
+    return f"{center} ± {statistics.stdev(values):.3f}"
 
 
 def listed(values: Iterable) -> str:
@@ -72,11 +103,11 @@ def listed(values: Iterable) -> str:
     return f"{', '.join(first)} and {last}"
 
 
-def value_range(values: Sequence[int]) -> str:
+def value_range(values: Sequence[float]) -> str:
     """The smallest and the largest value: 86 to 88, or 37 where they are equal."""
-    low = min(values)
-    high = max(values)
-    return f"{low}" if low == high else f"{low} to {high}"
+    low = thousands(min(values))
+    high = thousands(max(values))
+    return low if low == high else f"{low} to {high}"
 
 
 def number_of_seeds(seeds: int) -> str:
@@ -84,7 +115,7 @@ def number_of_seeds(seeds: int) -> str:
     return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
-def thousands(number: int) -> str:
+def thousands(number: float) -> str:
     """A whole number with commas: 3,264."""
     return f"{number:,.0f}"
 
@@ -94,21 +125,23 @@ def one_digit(number: float) -> str:
     return f"{number:,.1f}"
 
 
-def class_name(label: str) -> str:
-    """The name of a class in a sentence."""
-    return label.replace("_tumor", " tumour")
-
-
 FILTERS = {
-    "display_name": display_name,
-    "percent": percent,
-    "percent_interval": percent_interval,
-    "points": points,
-    "mean_sd": mean_sd,
-    "listed": listed,
-    "value_range": value_range,
-    "number_of_seeds": number_of_seeds,
-    "thousands": thousands,
-    "one_digit": one_digit,
-    "class_name": class_name,
+    function.__name__: function
+    for function in (
+        display_name,
+        class_name,
+        percent,
+        whole_percent,
+        percent_interval,
+        interval,
+        points,
+        mean,
+        mean_sd,
+        mean_sd_number,
+        listed,
+        value_range,
+        number_of_seeds,
+        thousands,
+        one_digit,
+    )
 }

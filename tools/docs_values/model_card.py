@@ -1,15 +1,17 @@
-"""Values of the model card: what each run rests on, its scores, recalls and subgroups."""
+"""Values of the model card: what each setting rests on, its scores and subgroups."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from braintumor import metrics as scoring
 from docs_values.formatting import Estimate
 from docs_values.result_files import (
-    RANDOM_WEIGHTS,
-    estimate,
-    read_predictions,
-    read_settings,
+    SEEDS,
+    Setting,
+    mean_over_scans,
+    run_folder,
+    seed_predictions,
+    select,
 )
 
 import pandas as pd
@@ -19,13 +21,35 @@ NO_TUMOR = "no_tumor"
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What the runs of a setting rest on.
+
+    Attributes:
+        setting: How the networks were trained.
+        data: The data set, and how many of its checksums were verified.
+        machine: Backend and precision.
+        epochs: Epochs of a run.
+        batch_size: Scans in a training step.
+        subsets: Scans of each subset, seed by seed.
+        folders: The folders of the runs, relative to the results.
+    """
+
+    setting: Setting
+    data: str
+    machine: str
+    epochs: int
+    batch_size: int
+    subsets: dict[str, list[int]]
+    folders: list[Path]
+
+
+@dataclass(frozen=True)
 class Mistake:
     """The most frequent mistake: a class that is taken for another one."""
 
     label: str
     predicted: str
-    times: int
-    scans: int
+    share: float
 
 
 @dataclass(frozen=True)
@@ -33,7 +57,7 @@ class Share:
     """How many scans of a subgroup were called something.
 
     Attributes:
-        scans: Scans in the subgroup.
+        scans: Predictions of the subgroup, all seeds together.
         share: The share of them; None where there is no scan.
         interval: The share with its interval; None where there are too few groups.
     """
@@ -44,37 +68,65 @@ class Share:
 
 
 @dataclass(frozen=True)
-class EvaluatedRun:
-    """A run on one subset.
+class Evaluation:
+    """All seeds of a setting on one subset.
 
     Attributes:
-        folder: The name of its folder.
-        row: Its row of ``metrics.csv``.
-        accuracy: Its accuracy.
-        macro_f1: Its macro-F1.
-        recalls: Recall by class.
+        setting: How the networks were trained.
+        subset: The subset.
+        scans: Scans, seed by seed.
+        groups: Groups, seed by seed.
+        scores: The values of each score, seed by seed.
+        recalls: Recall by class, seed by seed.
         mistake: The most frequent mistake, or None.
         correct: Correct scans of each subgroup of tumors.
         missed: Tumors called ``no_tumor``, by whether their patient is known.
     """
 
-    folder: str
-    row: dict
-    accuracy: Estimate
-    macro_f1: Estimate
-    recalls: dict[str, Estimate]
+    setting: Setting
+    subset: str
+    scans: list[int]
+    groups: list[int]
+    scores: dict[str, list[float]]
+    recalls: dict[str, list[float]]
     mistake: Mistake | None
     correct: dict[str, Share]
     missed: dict[str, Share]
 
 
-def runs(results: Path) -> list[dict]:
-    """The settings of the runs that the card is about."""
-    found = []
-    for settings in read_settings(results):
-        if all(settings[key] == value for key, value in RANDOM_WEIGHTS.items()):
-            found.append(settings)
-    return found
+def provenance(results: Path, setting: Setting) -> Provenance:
+    """What the runs of a setting rest on.
+
+    Args:
+        results: The folder of results.
+        setting: How the networks were trained.
+
+    Returns:
+        What is the same in all runs, and the scans of each.
+
+    Raises:
+        ValueError: The runs differ by more than their seed.
+    """
+    folders = [run_folder(results, setting, seed) for seed in range(SEEDS)]
+    runs = []
+    for folder in folders:
+        runs.append(json.loads((folder / "settings.json").read_text()))
+    keys = ["data", "checksums", "backend", "precision", "epochs", "batch_size"]
+    first, *others = ({key: run[key] for key in keys} for run in runs)
+    if any(other != first for other in others):
+        raise ValueError(f"The runs of {folders[0].name} differ by more than a seed.")
+    subsets = {}
+    for subset in ("train", "validation", "test", "excluded"):
+        subsets[subset] = [run["subsets"][subset] for run in runs]
+    return Provenance(
+        setting=setting,
+        data=f"{first['data']}, {first['checksums']}",
+        machine=f"{first['backend']}, {first['precision']}",
+        epochs=first["epochs"],
+        batch_size=first["batch_size"],
+        subsets=subsets,
+        folders=[folder.relative_to(results) for folder in folders],
+    )
 
 
 def area_thirds(scans: pd.DataFrame) -> pd.DataFrame:
@@ -91,57 +143,59 @@ def area_thirds(scans: pd.DataFrame) -> pd.DataFrame:
     return cuts.unstack().dropna()
 
 
-def evaluated_runs(results: Path, thirds: pd.DataFrame) -> list[EvaluatedRun]:
-    """Every run of the card on every subset that it was evaluated on.
+def evaluation(
+    metrics: pd.DataFrame,
+    results: Path,
+    setting: Setting,
+    subset: str,
+    thirds: pd.DataFrame,
+) -> Evaluation:
+    """All seeds of a setting on one subset.
 
     Args:
+        metrics: Rows of ``metrics.csv``.
         results: The folder of results.
+        setting: How the networks were trained.
+        subset: The subset.
         thirds: The areas of ``area_thirds``.
 
     Returns:
-        A run and subset each, in the order of ``metrics.csv``.
+        Scores seed by seed, and shares of subgroups over all seeds.
     """
-    metrics = pd.read_csv(results / "metrics.csv")
-    same = (metrics[list(RANDOM_WEIGHTS)] == pd.Series(RANDOM_WEIGHTS)).all(axis=1)
-    evaluated = []
-    for _, row in metrics[same].iterrows():
-        evaluated.append(_evaluated_run(row, results, thirds))
-    return evaluated
-
-
-def _evaluated_run(row: pd.Series, results: Path, thirds: pd.DataFrame) -> EvaluatedRun:
-    """One row of metrics.csv, with what the predictions say of subgroups."""
-    size = row["image_size"]
-    folder = (
-        f"{row['model']}-{row['recipe']}-{row['protocol']}-{size}px-seed{row['seed']}"
+    rows = select(
+        metrics,
+        model=setting.model,
+        weights=setting.weights,
+        image_size=setting.image_size,
+        recipe=setting.recipe,
+        protocol=setting.split,
+        subset=subset,
     )
-    table = read_predictions(results / folder, row["subset"])
+    names = ["accuracy", "macro_f1", "balanced_accuracy", "auroc", "ece", "brier"]
+    recalls = {}
+    for column in rows.columns:
+        if column.startswith("recall_") and f"{column}_low" in rows.columns:
+            recalls[column.removeprefix("recall_")] = rows[column].tolist()
+
+    predictions = seed_predictions(results, setting, subset)
     correct = {}
     missed = {}
-    for name, part in subgroups(table, thirds).items():
-        correct[name] = share(table[part], table[part]["label"])
+    for name, part in subgroups(predictions, thirds).items():
+        scans = predictions[part]
+        correct[name] = share(scans, scans["label"])
         if "patient" in name:
-            missed[name] = share(table[part], NO_TUMOR)
-    return EvaluatedRun(
-        folder=folder,
-        row=row.to_dict(),
-        accuracy=estimate(row, "accuracy"),
-        macro_f1=estimate(row, "macro_f1"),
-        recalls=_recalls(row),
-        mistake=most_frequent_mistake(table),
+            missed[name] = share(scans, NO_TUMOR)
+    return Evaluation(
+        setting=setting,
+        subset=subset,
+        scans=rows["n"].tolist(),
+        groups=rows["groups"].tolist(),
+        scores={name: rows[name].tolist() for name in names},
+        recalls=recalls,
+        mistake=most_frequent_mistake(predictions),
         correct=correct,
         missed=missed,
     )
-
-
-def _recalls(row: pd.Series) -> dict[str, Estimate]:
-    """The recall of each class."""
-    recalls = {}
-    for column in row.index:
-        if column.startswith("recall_") and f"{column}_low" in row.index:
-            label = column.removeprefix("recall_")
-            recalls[label] = estimate(row, column)
-    return recalls
 
 
 def most_frequent_mistake(table: pd.DataFrame) -> Mistake | None:
@@ -151,7 +205,7 @@ def most_frequent_mistake(table: pd.DataFrame) -> Mistake | None:
         table: Predictions of one subset.
 
     Returns:
-        Both classes and how often, or None where nothing is wrong.
+        Both classes, and the share of the first; None where nothing is wrong.
     """
     wrong = table[table["label"] != table["predicted"]]
     if wrong.empty:
@@ -159,7 +213,7 @@ def most_frequent_mistake(table: pd.DataFrame) -> Mistake | None:
     pairs = wrong.groupby(["label", "predicted"]).size()
     label, predicted = pairs.nlargest(1).index[0]
     scans = (table["label"] == label).sum()
-    return Mistake(label, predicted, int(pairs.max()), int(scans))
+    return Mistake(label, predicted, pairs.max() / scans)
 
 
 def subgroups(table: pd.DataFrame, thirds: pd.DataFrame) -> dict[str, pd.Series]:
@@ -201,5 +255,5 @@ def share(table: pd.DataFrame, answer: pd.Series | str) -> Share:
     hits = table["predicted"] == answer
     if table["group"].nunique() < FEWEST_GROUPS:
         return Share(scans=len(table), share=hits.mean(), interval=None)
-    interval = Estimate(*scoring.mean_interval(hits, table["group"]))
+    interval = mean_over_scans(hits, table["group"])
     return Share(scans=len(table), share=interval.value, interval=interval)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from braintumor import config
+from braintumor import config, metrics
 from docs_values.formatting import Estimate
 
 import pandas as pd
@@ -17,6 +17,18 @@ RANDOM_WEIGHTS = {
     for key in ("recipe", "protocol", "weights", "image_size")
 }
 SEEDS = 3  # of each setting in the tables; one with fewer is not shown
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How networks were trained that differ by their seed alone."""
+
+    model: str
+    weights: str
+    image_size: int
+    recipe: str
+    preset: str
+    split: str = "patient"
 
 
 @dataclass(frozen=True)
@@ -129,15 +141,84 @@ def estimate(row: pd.Series | dict, score: str) -> Estimate:
     return Estimate(row[score], row[f"{score}_low"], row[f"{score}_high"])
 
 
+def run_folder(results: Path, setting: Setting, seed: int) -> Path:
+    """The folder of one run of a setting."""
+    parts = [
+        setting.model,
+        setting.recipe,
+        setting.split,
+        f"{setting.image_size}px",
+        f"seed{seed}",
+    ]
+    folder = results / "full" if setting.preset == "full" else results
+    return folder / "-".join(parts)
+
+
+def full_setting(recipe: str, split: str = "patient") -> Setting:
+    """VGG16 at 224 px with one recipe and split."""
+    weights = "random" if recipe == "scratch" else "imagenet"
+    return Setting("vgg16", weights, FULL_SIZE, recipe, "full", split)
+
+
 def read_predictions(folder: Path, subset: str) -> pd.DataFrame:
     """The stored predictions of a run for one subset."""
     table = pd.read_csv(folder / "predictions.csv")
     return table[table["subset"] == subset]
 
 
-def full_run(results: Path, recipe: str, split: str, seed: int) -> Path:
-    """The folder of a run of VGG16 at 224 px."""
-    return results / "full" / f"vgg16-{recipe}-{split}-{FULL_SIZE}px-seed{seed}"
+def seed_predictions(
+    results: Path, setting: Setting, subset: str, seeds: int = SEEDS
+) -> pd.DataFrame:
+    """The stored predictions of several seeds of a setting.
+
+    Args:
+        results: The folder of results.
+        setting: How the networks were trained.
+        subset: The subset that was evaluated.
+        seeds: How many seeds, from 0 on.
+
+    Returns:
+        The tables of all seeds, one below the other, with two more columns: ``seed``,
+        and ``correct``, whether the predicted class is the true one.
+    """
+    tables = []
+    for seed in range(seeds):
+        table = read_predictions(run_folder(results, setting, seed), subset)
+        correct = table["label"] == table["predicted"]
+        tables.append(table.assign(seed=seed, correct=correct))
+    return pd.concat(tables, ignore_index=True)
+
+
+def mean_over_scans(values: pd.Series, groups: pd.Series) -> Estimate:
+    """The mean of one value a scan, with its interval over groups.
+
+    Args:
+        values: A value for each scan; scans may occur once for each seed.
+        groups: The group of each scan, in the same order.
+
+    Returns:
+        The mean. A replicate of the bootstrap draws whole groups, each with all of its
+        scans, of all seeds.
+    """
+    return Estimate(*metrics.mean_interval(values, groups))
+
+
+def accuracy_difference(first: pd.DataFrame, second: pd.DataFrame) -> Estimate:
+    """How much more accurate one setting is than another, on the same scans.
+
+    Args:
+        first: The predictions of ``seed_predictions``.
+        second: Those of another setting, for the same scans and seeds.
+
+    Returns:
+        The difference, first minus second, with its interval from a paired bootstrap.
+    """
+    keys = ["seed", "path", "group"]
+    pairs = first[[*keys, "correct"]].merge(
+        second[[*keys, "correct"]], on=keys, validate="one_to_one"
+    )
+    gain = pairs["correct_x"].astype(int) - pairs["correct_y"].astype(int)
+    return mean_over_scans(gain, pairs["group"])
 
 
 def read_settings(folder: Path) -> list[dict]:

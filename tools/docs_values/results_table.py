@@ -1,5 +1,6 @@
 """The table of results: a row for each setting that was trained with all seeds."""
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from docs_values.result_files import (
     RANDOM_WEIGHTS,
     SEEDS,
     Scores,
+    Setting,
     read_settings,
     select,
     setting_scores,
@@ -18,18 +20,7 @@ from docs_values.result_files import (
 
 import pandas as pd
 
-
-@dataclass(frozen=True)
-class Setting:
-    """How networks were trained that differ by their seed alone."""
-
-    model: str
-    weights: str
-    image_size: int
-    recipe: str
-    preset: str
-
-
+# rows of the table, in this order, where all seeds are there
 SETTINGS = [
     Setting("vgg16", "imagenet", FULL_SIZE, "transfer+head+looks", "full"),
     Setting("vgg16", "imagenet", FULL_SIZE, "transfer", "full"),
@@ -90,13 +81,6 @@ def table_rows(metrics: pd.DataFrame) -> list[TableRow]:
     return rows
 
 
-def run_folder(results: Path, setting: Setting, seed: int) -> Path:
-    """The folder of one run of a setting."""
-    name = f"{setting.model}-{setting.recipe}-patient-{setting.image_size}px-seed{seed}"
-    folder = results / "full" if setting.preset == "full" else results
-    return folder / name
-
-
 def reference_log(data: Path) -> list[LastEpoch]:
     """The last epochs of the reference study's log.
 
@@ -152,3 +136,46 @@ def _backends_of(runs: Iterable[dict]) -> list[str]:
         if run["recipe"] != "original":
             pairs.add(f"{run['backend']}, {run['precision']}")
     return sorted(pairs)
+
+
+@dataclass(frozen=True)
+class SettingSummary:
+    """Every run of a model, start, size and recipe that keeps patients apart.
+
+    Attributes:
+        model: The model.
+        weights: Where its backbone starts.
+        image_size: Side of its input, in pixels.
+        recipe: The name of the recipe.
+        scores: What its seeds reach.
+    """
+
+    model: str
+    weights: str
+    image_size: int
+    recipe: str
+    scores: Scores
+
+
+def all_settings(metrics: pd.DataFrame) -> list[SettingSummary]:
+    """All settings that were evaluated on the test set with patients kept apart.
+
+    Args:
+        metrics: Rows of ``metrics.csv``.
+
+    Returns:
+        A summary of each, those with few seeds included, the most accurate first.
+    """
+    rows = select(metrics, protocol="patient", subset="test")
+    columns = ["model", "weights", "image_size", "recipe"]
+    summaries = []
+    for values, _ in rows.groupby(columns):
+        setting = dict(zip(columns, values, strict=True))
+        scores = setting_scores(metrics, protocol="patient", **setting)
+        summaries.append(SettingSummary(**setting, scores=scores))
+    return sorted(summaries, key=_mean_test_accuracy, reverse=True)
+
+
+def _mean_test_accuracy(summary: SettingSummary) -> float:
+    """What the settings are ordered by."""
+    return statistics.mean(summary.scores.test)

@@ -1,0 +1,480 @@
+"""What the side studies found: a function for each of them, from its own result files."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from docs_values.findings import LeakPart
+from docs_values.formatting import Estimate
+from docs_values.result_files import RANDOM_WEIGHTS, estimate, select
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class BaselineScores:
+    """Macro-F1 of the shortcut baseline and of both networks, on the same scans."""
+
+    baseline: float
+    vgg16: float
+    resnet50: float
+
+
+@dataclass(frozen=True)
+class ShortcutBaseline:
+    """Six image-level features beside networks from random weights, first seed."""
+
+    validation: BaselineScores
+    test: BaselineScores
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies of test scans in training, and what they are worth to a small network.
+
+    Attributes:
+        test_scans: Scans of the test set.
+        pixel_copies: Those with a pixel-identical copy in training.
+        known_groups: Those with a scan of their patient, or a near-duplicate.
+        trained_with: Test accuracy of a network that trains with them.
+        trained_without: That of a network that does not.
+        new_scans: Test scans without any such scan in training.
+        new_trained_with: Accuracy on these of the network that trains with copies.
+        new_trained_without: Accuracy on these of the other network.
+    """
+
+    test_scans: int
+    pixel_copies: int
+    known_groups: int
+    trained_with: float
+    trained_without: float
+    new_scans: int
+    new_trained_with: float
+    new_trained_without: float
+
+
+@dataclass(frozen=True)
+class SourceRecipe:
+    """A small ResNet50 whose training tumors are all of one source.
+
+    Attributes:
+        recipe: Its recipe.
+        validation_accuracy: Accuracy on unseen patients of the same source.
+        found: Tumors of other sources that it calls a tumor.
+        tumors: Tumors of other sources.
+        auroc: How well it ranks tumors above scans without one there.
+        test_accuracy: Accuracy on the test set.
+        missed: Tumors of the test set that it calls ``no_tumor``.
+        test_tumors: Tumors of the test set.
+        false_alarms: Test scans without a tumor that it calls a tumor.
+    """
+
+    recipe: str
+    validation_accuracy: float
+    found: int
+    tumors: int
+    auroc: float
+    test_accuracy: float
+    missed: int
+    test_tumors: int
+    false_alarms: int
+
+
+@dataclass(frozen=True)
+class OtherSource:
+    """What helps random weights on another source.
+
+    Attributes:
+        recipes: How many recipes were tried.
+        scratch: The plain recipe.
+        best: The recipe that does best on the other source.
+        chosen: The recipe that a rule fixed beforehand chose.
+    """
+
+    recipes: int
+    scratch: SourceRecipe
+    best: SourceRecipe
+    chosen: SourceRecipe
+
+
+@dataclass(frozen=True)
+class AugmentedScores:
+    """Macro-F1 on unseen patients, accuracy on the test set: means over seeds."""
+
+    macro_f1: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Longer:
+    """Test-time augmentation, and head crops for longer, from random weights.
+
+    Attributes:
+        seeds: Seeds of the plain recipe; the other has one.
+        views: Augmented copies of a scan whose probabilities are averaged.
+        image_size: Side of the input of the head crops, in pixels.
+        epochs: How long they trained.
+        plain: The plain recipe.
+        plain_views: The same with test-time augmentation.
+        heads: Head crops, with intensity and zoom augmentation.
+        heads_views: The same with test-time augmentation.
+    """
+
+    seeds: int
+    views: int
+    image_size: int
+    epochs: int
+    plain: AugmentedScores
+    plain_views: AugmentedScores
+    heads: AugmentedScores
+    heads_views: AugmentedScores
+
+
+@dataclass(frozen=True)
+class PointingGame:
+    """How often the maximum of a Grad-CAM heatmap is in the tumor's box.
+
+    Attributes:
+        images: Images with a known box.
+        vgg16: Hits of VGG16.
+        resnet50: Hits of ResNet50.
+        center: Hits of a heatmap whose maximum is the center of the image.
+        vgg16_untrained: Hits of VGG16 before training.
+        resnet50_untrained: Hits of ResNet50 before training.
+        oracle: Hits of the box itself, drawn as coarsely as a heatmap.
+    """
+
+    images: int
+    vgg16: Estimate
+    resnet50: Estimate
+    center: Estimate
+    vgg16_untrained: Estimate
+    resnet50_untrained: Estimate
+    oracle: Estimate
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration errors (ECE) of one network, before and after temperature scaling."""
+
+    model: str
+    temperature: float
+    validation: float
+    validation_scaled: float
+    test: float
+    test_scaled: float
+
+
+@dataclass(frozen=True)
+class ChangedScans:
+    """Accuracy on validation scans that were changed in one way.
+
+    Attributes:
+        change: What was changed, and in which unit.
+        strength: The strongest change of its kind.
+        vgg16: Accuracy of VGG16.
+        resnet50: Accuracy of ResNet50.
+    """
+
+    change: str
+    strength: float
+    vgg16: Estimate
+    resnet50: Estimate
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """What changes of a scan cost: the unchanged scans, then each kind of change."""
+
+    vgg16: Estimate
+    resnet50: Estimate
+    changes: list[ChangedScans]
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """Why ResNet50's validation accuracy collapses: an experiment on a small network.
+
+    Attributes:
+        variance_ratio: The first layer's stored variance over that of its inputs.
+        constant_steps: Steps until which it predicts one class for all scans.
+        training: Training accuracy at that step.
+        validation: Validation accuracy at that step.
+        validation_renewed: The same weights with re-estimated statistics.
+        steps: Steps of the whole training.
+        final_validation: Validation accuracy at its end.
+    """
+
+    variance_ratio: float
+    constant_steps: int
+    training: float
+    validation: float
+    validation_renewed: float
+    steps: int
+    final_validation: float
+
+
+@dataclass(frozen=True)
+class FlaggedImages:
+    """How many images of one kind the out-of-distribution detector flags."""
+
+    images: str
+    n: int
+    flagged: float
+    auroc: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many times as fast as the reference study's recipe.
+
+    Attributes:
+        cores: Cores of the machine.
+        study: From files to two trained heads on frozen backbones.
+        vgg16: Training of all layers of VGG16.
+        resnet50: Training of all layers of ResNet50.
+    """
+
+    cores: int
+    study: float
+    vgg16: float
+    resnet50: float
+
+
+def shortcut_baseline(metrics: pd.DataFrame, results: Path) -> ShortcutBaseline:
+    """What six image-level features reach, beside the networks."""
+    baseline = pd.read_csv(results / "probe.csv")
+    baseline = baseline[baseline["protocol"] == "patient"].set_index("subset")
+    networks = select(metrics, seed=0, **RANDOM_WEIGHTS)
+    scores = {}
+    for subset in ("validation", "test"):
+        rows = networks[networks["subset"] == subset].set_index("model")
+        scores[subset] = BaselineScores(
+            baseline=baseline.at[subset, "macro_f1"],
+            vgg16=rows.at["vgg16", "macro_f1"],
+            resnet50=rows.at["resnet50", "macro_f1"],
+        )
+    return ShortcutBaseline(**scores)
+
+
+def copies(results: Path) -> Copies:
+    """What copies of test scans are worth in training, to a small network."""
+    audit = pd.read_csv(results / "audit.csv").set_index("known_by")["all"]
+    rows = pd.read_csv(results / "protocols.csv")
+    rows = rows[rows["network"] == "resnet50"].set_index("protocol")
+    every = rows[rows["judged_on"] == "Testing"]["accuracy"]
+    new = rows[rows["judged_on"] == "Testing, group not in Training"]
+    new_accuracy = new["accuracy"]
+    return Copies(
+        test_scans=audit["Testing scans"],
+        pixel_copies=audit["pixels"],
+        known_groups=audit["group"],
+        trained_with=every["original"],
+        trained_without=every["testing"],
+        new_scans=new.at["original", "n"],
+        new_trained_with=new_accuracy["original"],
+        new_trained_without=new_accuracy["testing"],
+    )
+
+
+def same_scans(results: Path) -> LeakPart:
+    """A small ResNet50 on the same validation scans, knowing their patients or not."""
+    rows = pd.read_csv(results / "protocols.csv")
+    rows = rows[rows["judged_on"] == "validation scans of original"]
+    rows = rows[rows["network"] == "resnet50"].set_index("protocol")
+    return LeakPart(
+        scans=int(rows.at["original", "n"]),
+        leaky=rows.at["original", "accuracy"],
+        leak_free=rows.at["patient, five folds", "accuracy"],
+    )
+
+
+def other_source(results: Path) -> OtherSource:
+    """The plain recipe on a source that it has not seen, beside those that do better."""
+    rows = pd.read_csv(results / "generalise.csv")
+    elsewhere = rows[rows["subset"] == "other_source"].set_index("recipe")
+    best = elsewhere["macro_f1"].idxmax()
+    without_test = rows[rows["subset"] != "test"]
+    means = without_test.groupby("recipe", sort=False)["macro_f1"].mean()
+    return OtherSource(
+        recipes=len(elsewhere),
+        scratch=_source_recipe(rows, "scratch"),
+        best=_source_recipe(rows, best),
+        chosen=_source_recipe(rows, means.idxmax()),
+    )
+
+
+def _source_recipe(rows: pd.DataFrame, recipe: str) -> SourceRecipe:
+    """The rows of one recipe of generalise.csv as one object."""
+    by_subset = rows[rows["recipe"] == recipe].set_index("subset")
+    elsewhere = by_subset.loc["other_source"]
+    test = by_subset.loc["test"]
+    tumors = int(elsewhere["tumours"])
+    test_tumors = int(test["tumours"])
+    found_in_test = round(test["tumours_found"] * test_tumors)
+    false_alarms = round(test["false_alarms"] * test["healthy"])
+    return SourceRecipe(
+        recipe=recipe,
+        validation_accuracy=by_subset.at["validation", "accuracy"],
+        found=round(elsewhere["tumours_found"] * tumors),
+        tumors=tumors,
+        auroc=elsewhere["tumour_auroc"],
+        test_accuracy=test["accuracy"],
+        missed=test_tumors - found_in_test,
+        test_tumors=test_tumors,
+        false_alarms=false_alarms,
+    )
+
+
+def longer(results: Path) -> Longer:
+    """Test-time augmentation, and head crops for longer, beside the plain recipe."""
+    rows = pd.read_csv(results / "longer.csv")
+    views = rows["views"].max()
+    run = results / "vgg16-scratch+head+looks-patient-96px-seed0" / "settings.json"
+    settings = json.loads(run.read_text())
+    return Longer(
+        seeds=rows["seed"].nunique(),
+        views=views,
+        image_size=settings["image_size"],
+        epochs=settings["epochs"],
+        plain=_augmented_scores(rows, "plain", 0),
+        plain_views=_augmented_scores(rows, "plain", views),
+        heads=_augmented_scores(rows, "heads, looks", 0),
+        heads_views=_augmented_scores(rows, "heads, looks", views),
+    )
+
+
+def _augmented_scores(rows: pd.DataFrame, recipe: str, views: int) -> AugmentedScores:
+    """Means over the seeds of one recipe of longer.csv."""
+    rows = rows[(rows["recipe"] == recipe) & (rows["views"] == views)]
+    validation = rows[rows["subset"] == "validation"]
+    test = rows[rows["subset"] == "test"]
+    return AugmentedScores(
+        macro_f1=validation["macro_f1"].mean(), accuracy=test["accuracy"].mean()
+    )
+
+
+def pointing_game(results: Path) -> PointingGame:
+    """Grad-CAM on validation scans whose tumor box is known."""
+    rows = pd.read_csv(results / "localisation.csv")
+    return _pointing_game(rows[rows["answers"] == "all"])
+
+
+def pointing_game_on_synthetic_images(results: Path) -> PointingGame:
+    """Grad-CAM on synthetic images, whose tumor is known to the pixel."""
+    rows = pd.read_csv(results / "localisation_phantoms.csv")
+    return _pointing_game(rows[rows["tumours"] == "all"])
+
+
+def _pointing_game(rows: pd.DataFrame) -> PointingGame:
+    """One row for each network or baseline as one object."""
+    hits = {}
+    for _, row in rows.iterrows():
+        hits[row["network"]] = estimate(row, "hit")
+    return PointingGame(
+        images=int(rows["n"].iloc[0]),
+        vgg16=hits["vgg16"],
+        resnet50=hits["resnet50"],
+        center=hits["image centre"],
+        vgg16_untrained=hits["vgg16, untrained"],
+        resnet50_untrained=hits["resnet50, untrained"],
+        oracle=hits["the box itself"],
+    )
+
+
+def calibration(results: Path) -> list[Calibration]:
+    """What temperature scaling does to the calibration error, by network."""
+    rows = pd.read_csv(results / "calibration.csv")
+    networks = []
+    for model, rows_of_model in rows.groupby("model", sort=False):
+        errors = rows_of_model.set_index(["subset", "scaled"])["ece"]
+        network = Calibration(
+            model=model,
+            temperature=rows_of_model["temperature"].max(),
+            validation=errors["validation", "no"],
+            validation_scaled=errors["validation", "yes"],
+            test=errors["test", "no"],
+            test_scaled=errors["test", "yes"],
+        )
+        networks.append(network)
+    return networks
+
+
+def robustness(results: Path) -> Robustness:
+    """What the strongest change of each kind costs."""
+    rows = pd.read_csv(results / "robustness.csv")
+    unchanged = rows[rows["strength"] == 0].drop_duplicates("model")
+    unchanged = unchanged.set_index("model")
+    changes = []
+    for change, rows_of_change in rows.groupby("change", sort=False):
+        for strength in _strengths(change, rows_of_change["strength"]):
+            changed = rows_of_change[rows_of_change["strength"] == strength]
+            changed = changed.set_index("model")
+            effect = ChangedScans(
+                change=change,
+                strength=strength,
+                vgg16=_accuracy(changed.loc["vgg16"]),
+                resnet50=_accuracy(changed.loc["resnet50"]),
+            )
+            changes.append(effect)
+    return Robustness(
+        vgg16=_accuracy(unchanged.loc["vgg16"]),
+        resnet50=_accuracy(unchanged.loc["resnet50"]),
+        changes=changes,
+    )
+
+
+def _strengths(change: str, strengths: pd.Series) -> list[float]:
+    """The strongest change of a kind; of contrast, which has two ends, both."""
+    if "contrast" in change:
+        return [strengths.min(), strengths.max()]
+    return [strengths.max()]
+
+
+def _accuracy(row: pd.Series) -> Estimate:
+    """The accuracy of a row of robustness.csv."""
+    return Estimate(row["accuracy"], row["low"], row["high"])
+
+
+def collapse(results: Path) -> Collapse:
+    """The condition that repeats the reference study's mistake."""
+    rows = pd.read_csv(results / "collapse.csv")
+    rows = rows[rows["arm"] == "as the original"].set_index("step")
+    # one answer for all but a few of the scans, in every measurement until then
+    constant = (rows["one_answer"] > 0.99).cummin()
+    last = rows[constant].iloc[-1]
+    return Collapse(
+        variance_ratio=rows["variance_ratio"].iloc[0],
+        constant_steps=int(last.name),
+        training=last["training"],
+        validation=last["validation"],
+        validation_renewed=last["all_renewed"],
+        steps=int(rows.index[-1]),
+        final_validation=rows["validation"].iloc[-1],
+    )
+
+
+def flagged_images(results: Path) -> list[FlaggedImages]:
+    """What the out-of-distribution detector flags, kind by kind."""
+    kinds = []
+    for row in pd.read_csv(results / "unlike.csv").itertuples():
+        kinds.append(FlaggedImages(row.images, row.n, row.flagged, row.auroc))
+    return kinds
+
+
+def data_facts(results: Path) -> dict[str, int]:
+    """Counts of scans, copies, conflicts and shared patients, by the name of the fact."""
+    facts = pd.read_csv(results / "data_facts.csv").set_index("fact")["value"]
+    return facts.astype(int).to_dict()
+
+
+def speed(results: Path) -> Speed:
+    """What the benchmark says about the time that a training takes."""
+    ratios = pd.read_csv(results / "benchmark.csv").set_index("name")["ratio"]
+    machine = json.loads((results / "benchmark.json").read_text())
+    return Speed(
+        cores=machine["cores"],
+        study=ratios["study"],
+        vgg16=ratios["train_vgg16_whole"],
+        resnet50=ratios["train_resnet50_whole"],
+    )
