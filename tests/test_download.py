@@ -585,7 +585,7 @@ def test_a_planted_key_is_nowhere_after_a_failed_and_a_good_download(
 FETCH = """
 import sys, pandas
 from pathlib import Path
-from braintumor import dataset, download
+from braintumor.support import download
 download.reachable = lambda host: True
 download.fetch(Path(sys.argv[1]), pandas.read_csv(sys.argv[2]), "kagglehub", {})
 """
