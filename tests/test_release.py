@@ -12,9 +12,8 @@ from typing import NamedTuple
 from braintumor import __main__ as command
 from braintumor import config, metrics, models, training
 from braintumor.app import classify, engines, release
-from braintumor.app.heatmaps import heatmaps_from
+from braintumor.app.gradcam import grad_cam, heatmaps_from
 from braintumor.app.keras_engine import KerasClassifier
-from braintumor.studies import localization
 from braintumor.support import files
 
 import keras
@@ -107,7 +106,7 @@ def test_probabilities_similarity_and_heatmaps_are_those_of_keras(name, tiny, tm
     exact = release.with_heatmaps(guarded).predict(scans, verbose=0)["heatmaps"]
     for index in range(4):
         classes = np.full(len(scans), index)
-        expected = localization.grad_cam(guarded, scans, classes)
+        expected = grad_cam(guarded, scans, classes)
         np.testing.assert_allclose(
             heatmaps_from(exact[..., index], 64), expected, atol=1e-3
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from braintumor.app.engines import Prediction
-from braintumor.studies.localization import grad_cam
+from braintumor.app.gradcam import grad_cam
 from braintumor.support.files import read_file, read_model
 
 import keras

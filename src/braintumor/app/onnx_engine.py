@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from braintumor.app.engines import CARD, HEATMAPS, INPUT, Prediction
-from braintumor.app.heatmaps import heatmaps_from
+from braintumor.app.gradcam import heatmaps_from
 from braintumor.support.files import read_file
 
 import numpy as np

@@ -1,48 +1,15 @@
-"""Where does a network look? Heatmaps, and how well they meet the tumor."""
+"""What does it look at? How well the heat of Grad-CAM meets the tumour."""
 
-from collections.abc import Sequence
-
-from braintumor.app.heatmaps import heatmaps_from, upsample
+from braintumor.app.gradcam import grad_cam as grad_cam  # notebooks find it here
+from braintumor.app.gradcam import upsample
 
 import cv2
-import keras
 import numpy as np
 import pandas as pd
 
 
-def grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Grad-CAM (arXiv:1610.02391) of one class index for each image: float32 (n, size, size), in [0, 1].
-
-    ``images``: (n, size, size, 1) in [0, 1]. The gradient of a class logit by the pooled features has a closed form,
-    dropout being off: that of Dense-ReLU-Dense. Heat is scaled to a maximum of 1; where no feature speaks for the
-    class, it is all 0.
-    """
-    pooled, hidden, last = (
-        model.get_layer(name) for name in ("pooled", "hidden", "probabilities")
-    )
-    watched = keras.Model(model.inputs, [pooled.input, hidden.output])
-    parts = [
-        watched([part], training=False)
-        for part in np.array_split(images, -(-len(images) // 64))
-    ]
-    features, activity = (
-        np.concatenate([keras.ops.convert_to_numpy(x) for x in part])
-        for part in zip(*parts)
-    )
-    features, activity = np.float32(features), np.float32(activity)
-    first, second = (
-        keras.ops.convert_to_numpy(layer.kernel).astype("float32")
-        for layer in (hidden, last)
-    )
-    weights = ((activity > 0) * second.T[classes]) @ first.T
-    evidence = np.einsum("nhwc,nc->nhw", features, weights)
-    return heatmaps_from(evidence, images.shape[1])
-
-
-def average_over_cells(
-    maps: np.ndarray | Sequence[np.ndarray], cells: int
-) -> np.ndarray:
-    """Show maps at the resolution of a feature map.
+def on_fields(maps: np.ndarray, fields: int) -> np.ndarray:
+    """Maps (n, size, size) as a heat map of ``fields`` x ``fields`` values could show them at best: float32.
 
     No Grad-CAM heatmap of so many cells can match the maps better. Its largest values
     lie in the middle of a cell or at the border, so it can miss what lies between.

@@ -1,0 +1,99 @@
+"""Grad-CAM (arXiv:1610.02391): where in a scan does a network see a class?
+
+Keras is imported only where it is needed: the ONNX engine shares the last step.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+SCANS_AT_ONCE = 64  # whose feature maps are in memory together
+
+
+def grad_cam(
+    model: "keras.Model", images: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Make a Grad-CAM heatmap of one class for each image.
+
+    The head is Dense, ReLU, Dense, and dropout is off. So the gradient of a class logit
+    with respect to the pooled features has a closed form, and none is computed.
+
+    Args:
+        model: One of ``models.build_classifier``.
+        images: (n, size, size, 1), in [0, 1].
+        classes: Class indices, shape (n,).
+
+    Returns:
+        float32 (n, size, size), largest value 1; all 0 where no feature speaks for the
+        class.
+    """
+    pooled = model.get_layer("pooled")
+    hidden = model.get_layer("hidden")
+    last = model.get_layer("probabilities")
+    features, hidden_units = _activations(model, [pooled.input, hidden.output], images)
+    first_kernel = _float32(hidden.kernel)
+    last_kernel = _float32(last.kernel)
+    # the gradient of each class logit by the pooled features, (n, features)
+    active = hidden_units > 0
+    weights = (active * last_kernel.T[classes]) @ first_kernel.T
+    evidence = np.einsum("nhwc,nc->nhw", features, weights)
+    return heatmaps_from(evidence, images.shape[1])
+
+
+def _activations(
+    model: "keras.Model", tensors: list, images: np.ndarray
+) -> list[np.ndarray]:
+    """The values of symbolic tensors inside a model for all images, float32."""
+    import keras
+
+    watched = keras.Model(model.inputs, tensors)
+    parts_count = -(-len(images) // SCANS_AT_ONCE)
+    parts = [
+        watched([part], training=False) for part in np.array_split(images, parts_count)
+    ]
+    activations = []
+    for values in zip(*parts, strict=True):
+        activations.append(np.concatenate([_float32(value) for value in values]))
+    return activations
+
+
+def _float32(tensor: object) -> np.ndarray:
+    """A tensor of any backend as a NumPy array."""
+    import keras
+
+    return keras.ops.convert_to_numpy(tensor).astype("float32")
+
+
+def upsample(maps: Iterable[np.ndarray], size: int) -> np.ndarray:
+    """Resize small maps to the size of the scans, bilinearly.
+
+    Args:
+        maps: Arrays (height, width), one a scan.
+        size: Side of the scans (px).
+
+    Returns:
+        float32 (n, size, size).
+    """
+    shape = (size, size)
+    resized = [cv2.resize(one, shape, interpolation=cv2.INTER_LINEAR) for one in maps]
+    return np.stack(resized)
+
+
+def heatmaps_from(evidence: np.ndarray, size: int) -> np.ndarray:
+    """Make heatmaps of what each feature-map cell contributes to a class.
+
+    Args:
+        evidence: float32 (n, height, width); below 0, it speaks against the class.
+        size: Side of the scans (px).
+
+    Returns:
+        float32 (n, size, size), largest value 1; all 0 where nothing speaks for it.
+    """
+    heat = upsample(np.maximum(evidence, 0), size)
+    largest = heat.max(axis=(1, 2), keepdims=True)
+    return heat / np.maximum(largest, 1e-9)
