@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from braintumor import generators, models, training
-from braintumor.__main__ import commands
+from braintumor import generators, training
+from braintumor.__main__ import build_parser
 from braintumor.app import classify
 from braintumor.support import checkpoints, cluster
 from braintumor.support.cluster import Share
@@ -434,7 +434,7 @@ def test_the_slurm_file_is_sound_and_its_command_is_one_of_ours():
         for line in text.splitlines()
         if "srun" in line and not line.startswith("#")
     ]
-    options = commands().parse_args(
+    options = build_parser().parse_args(
         command_in(
             shlex.split(line.replace("${MODEL:-resnet50}", "resnet50").strip("; then"))
         )
@@ -456,7 +456,7 @@ def test_the_kubernetes_file_is_sound_and_its_command_is_one_of_ours():
     *others, job = yaml.safe_load_all((LAUNCH / "kubernetes.yaml").read_text())
     pod = job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
-    options = commands().parse_args(command_in(container["command"]))
+    options = build_parser().parse_args(command_in(container["command"]))
     gpus = (
         job["spec"]["completions"] * container["resources"]["limits"]["nvidia.com/gpu"]
     )

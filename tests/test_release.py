@@ -93,7 +93,7 @@ def test_probabilities_similarity_and_heatmaps_are_those_of_keras(name, tiny, tm
     )
     scans = np.random.default_rng(0).random((20, 64, 64, 1), dtype="float32")
     card = {"labels": LABELS, "image_size": 64, "frame": "scan", "threshold": 0.5}
-    guarded = release.with_guard(network, scans[:5], temperature=1.5)
+    guarded = release.with_detector(network, scans[:5], temperature=1.5)
     reference = KerasClassifier(guarded, card)
     release.write_onnx(reference, tmp_path / "network.onnx")
     classifier = engines.load_classifier(tmp_path / "network.onnx")

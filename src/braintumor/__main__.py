@@ -1,10 +1,16 @@
-"""On the command line: train and judge, ask a classifier about your scans, or write it in another format."""
+"""The command line: train and evaluate, classify scans, export a classifier."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-CHANGES = {
+if TYPE_CHECKING:  # imported where they are needed: an answer should not wait for Keras
+    from braintumor.app.engines import Classifier
+    from braintumor.config import Settings
+
+# settings of a preset that options of ``train`` can replace, and their types
+CHANGEABLE_SETTINGS = {
     "protocol": str,
     "recipe": str,
     "weights": str,
@@ -12,159 +18,211 @@ CHANGES = {
     "batch_size": int,
     "epochs": int,
 }
+SCORE_COLUMNS = [
+    "model",
+    "subset",
+    "n",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "macro_f1",
+]
+# what a person can do something about: shown as a sentence, without a traceback
+EXPECTED_ERRORS = (
+    OSError,
+    ValueError,
+    ImportError,
+    RuntimeError,
+    MemoryError,
+    FloatingPointError,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit status, 1 where a file could not be read; else SystemExit says why."""
-    options = commands().parse_args(arguments)
-    command = {"train": train, "classify": classify, "export": export}[options.command]
+    """Run one command.
+
+    Args:
+        arguments: What follows the name of the program; None: as it was started.
+
+    Returns:
+        The exit status: 1 where a file could not be read, else 0.
+
+    Raises:
+        SystemExit: The command failed; holds a sentence that says why.
+    """
+    options = build_parser().parse_args(arguments)
     try:
-        return command(options)
-    except (
-        OSError,
-        ValueError,
-        ImportError,
-        RuntimeError,
-        MemoryError,
-        FloatingPointError,
-    ) as error:
+        return options.run(options)
+    except EXPECTED_ERRORS as error:
         sys.exit(f"{error}")
 
 
-def commands() -> argparse.ArgumentParser:
-    """What can be asked for."""
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands; ``run`` of its result is the chosen one."""
     parser = argparse.ArgumentParser(
         prog="python -m braintumor", description="Research only, not for diagnosis."
     )
-    several = parser.add_subparsers(required=True, dest="command")
-    fit = several.add_parser(
+    commands = parser.add_subparsers(required=True, dest="command")
+    _add_train(commands)
+    _add_classify(commands)
+    _add_export(commands)
+    return parser
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
         "train",
-        help="train and judge a model, as the notebooks do; goes on where it stopped",
+        help="train and evaluate a model, as the notebooks do; goes on where it stopped",
     )
-    fit.add_argument("--model", required=True, help="vgg16 or resnet50")
-    fit.add_argument(
+    parser.set_defaults(run=train)
+    parser.add_argument("--model", required=True, help="vgg16 or resnet50")
+    parser.add_argument(
         "--preset",
         default="sample",
         help="sample (the default), cpu, cpu-scratch or full",
     )
-    fit.add_argument("--seed", type=int, default=0)
-    for name, kind in CHANGES.items():
-        fit.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, help="in place of the preset's"
-        )
-    fit.add_argument(
+    parser.add_argument("--seed", type=int, default=0)
+    for name, kind in CHANGEABLE_SETTINGS.items():
+        option = "--" + name.replace("_", "-")
+        parser.add_argument(option, type=kind, help="in place of the preset's")
+    parser.add_argument(
         "--cluster",
         action="store_true",
         help="share batches with all processes of this launch (JAX)",
     )
-    fit.add_argument(
+    parser.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
         help="where process 0 is, if the launcher does not tell",
     )
-    fit.add_argument(
+    parser.add_argument(
         "--processes",
         type=int,
         help="how many processes there are, if the launcher does not tell",
     )
-    fit.add_argument(
+    parser.add_argument(
         "--process",
         type=int,
         help="which of them this is, from 0, if the launcher does not tell",
     )
-    say = several.add_parser(
+
+
+def _add_classify(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
         "classify", help="what a classifier says of images and folders of them"
     )
-    say.add_argument(
+    parser.set_defaults(run=classify)
+    parser.add_argument(
         "paths",
         nargs="+",
         type=Path,
         metavar="PATH",
         help="JPEG, PNG, TIFF, ..., DICOM, or a folder",
     )
-    say.add_argument("--json", action="store_true", help="one JSON object a line")
-    say.add_argument(
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
         "--into",
         type=Path,
         help="write a CSV file; given again, it goes on after the last file in it",
     )
-    give = several.add_parser("export", help="write a classifier in another format")
-    give.add_argument("--to", required=True, choices=["onnx", "openvino"])
-    give.add_argument(
+    parser.add_argument(
+        "--model",
+        help="a classifier: ....onnx or ....keras, or its URL (default: that of models/)",
+    )
+    _add_checksum(parser)
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("export", help="write a classifier in another format")
+    parser.set_defaults(run=export)
+    parser.add_argument("--to", required=True, choices=["onnx", "openvino"])
+    parser.add_argument(
         "--into",
         required=True,
         type=Path,
         help="the file to write: ....onnx, or ....xml for OpenVINO",
     )
-    say.add_argument(
-        "--model",
-        help="a classifier: ....onnx or ....keras, or its URL (default: that of models/)",
-    )
-    give.add_argument(
+    parser.add_argument(
         "--model", required=True, help="a classifier: braintumor-....keras, or its URL"
     )
-    for command in (say, give):
-        command.add_argument("--sha256", help="its checksum, which is compared")
-    return parser
+    _add_checksum(parser)
 
 
-def settings_of(options: argparse.Namespace):
-    """The settings that the options of ``train`` ask for."""
+def _add_checksum(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sha256", help="its checksum, which is compared")
+
+
+def settings_from_options(options: argparse.Namespace) -> "Settings":
+    """Make the settings that the options of ``train`` ask for.
+
+    Args:
+        options: Of ``build_parser``.
+
+    Returns:
+        The preset's settings, changed where an option says so.
+
+    Raises:
+        ValueError: There is no such preset, or a setting is out of range.
+    """
     from braintumor import config
 
-    changes = {name: getattr(options, name) for name in CHANGES}
-    changes = {name: value for name, value in changes.items() if value is not None}
+    changes = {}
+    for name in CHANGEABLE_SETTINGS:
+        value = getattr(options, name)
+        if value is not None:
+            changes[name] = value
     return config.settings_from(options.preset, seed=options.seed, **changes)
 
 
 def train(options: argparse.Namespace) -> int:
-    """Train and judge as the options say, print the scores and give them their rows in metrics.csv."""
+    """Train and evaluate; print the scores and write them to metrics.csv.
+
+    Args:
+        options: Of ``build_parser``.
+
+    Returns:
+        The exit status, 0.
+    """
     from braintumor import runs
 
-    settings = settings_of(options)
-    where = (options.coordinator, options.processes, options.process)
-    if options.cluster or any(value is not None for value in where):
-        from braintumor.support import cluster
-
-        with cluster.join(*where) as share:
-            run = cluster.train_and_evaluate(settings, options.model, share)
-        if not share.is_first:
-            return 0
-    else:
-        run = runs.train_and_evaluate(settings, options.model)
+    settings = settings_from_options(options)
+    place = (options.coordinator, options.processes, options.process)
+    is_shared = options.cluster or any(value is not None for value in place)
+    processes = cluster.join(*place) if is_shared else nullcontext(cluster.ALONE)
+    with processes as share:
+        run = runs.train_and_judge(settings, options.model, share)
+    if not share.first:
+        return 0
     scores = runs.metrics_table([run])
-    columns = [
-        "model",
-        "subset",
-        "n",
-        "accuracy",
-        "accuracy_low",
-        "accuracy_high",
-        "macro_f1",
-    ]
-    print(scores[columns].to_string(index=False))
+    print(scores[SCORE_COLUMNS].to_string(index=False))
     runs.write_all_metrics(settings.results_dir)
     return 0
 
 
 def classify(options: argparse.Namespace) -> int:
-    """Print, or write, the answers to all files that the options name; 1 where one could not be read."""
+    """Print, or write, the answers to all files that the options name.
+
+    Args:
+        options: Of ``build_parser``.
+
+    Returns:
+        The exit status: 1 where a file could not be read, else 0.
+    """
     from braintumor.app import engines, readers
 
     classifier = engines.load_classifier(options.model, options.sha256)
     files = readers.images_in(options.paths)
     if options.into:
-        return write_answers(files, classifier, options.into)
+        return _write_csv(files, classifier, options.into)
     if options.json:
-        return print_json(files, classifier)
-    return print_lines(files, classifier)
+        return _print_json(files, classifier)
+    return _print_lines(files, classifier)
 
 
-def print_lines(files: list, classifier) -> int:
-    """A line a page; 1 where a file could not be read."""
-    from braintumor.app import (
-        answers,  # and no tables: pandas takes longer than an answer
-    )
+def _print_lines(files: list, classifier: "Classifier") -> int:
+    """Print a line for each page; 1 where a file could not be read."""
+    # no tables here: pandas takes longer to import than an answer
+    from braintumor.app import answers
 
     status = 0
     for batch in answers.answer_batches(files, classifier):
@@ -176,8 +234,8 @@ def print_lines(files: list, classifier) -> int:
     return status
 
 
-def print_json(files: list, classifier) -> int:
-    """A JSON object a page; 1 where a file could not be read."""
+def _print_json(files: list, classifier: "Classifier") -> int:
+    """Print a JSON object for each page; 1 where a file could not be read."""
     from braintumor.app import classify as tables
 
     status = 0
@@ -188,8 +246,8 @@ def print_json(files: list, classifier) -> int:
     return status
 
 
-def write_answers(files: list, classifier, into: Path) -> int:
-    """Append the answers to a CSV file, after those that it has; 1 where a file could not be read."""
+def _write_csv(files: list, classifier: "Classifier", into: Path) -> int:
+    """Append answers to those a CSV file has; 1 where a file could not be read."""
     from braintumor.app import classify as tables
 
     answered = tables.resume_answers(into)
@@ -200,16 +258,25 @@ def write_answers(files: list, classifier, into: Path) -> int:
         header = not into.exists()
         table.to_csv(into, mode="a", header=header, index=False, float_format="%.6g")
         count += table["file"].nunique()
-        print(
-            f"{count:,} of {len(files):,} files", end="\r", file=sys.stderr, flush=True
-        )
+        progress = f"{count:,} of {len(files):,} files"
+        print(progress, end="\r", file=sys.stderr, flush=True)
         if (table["problem"] != "").any():
             status = 1
     return status
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write a classifier in another format."""
+    """Write a classifier in another format.
+
+    Args:
+        options: Of ``build_parser``.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        ValueError: The classifier is no Keras file.
+    """
     from braintumor.app import engines, release
 
     if options.model.endswith(".onnx"):

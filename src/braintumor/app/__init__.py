@@ -1,1 +1,5 @@
-"""What uses a trained network: files to give away, answers to scans of your own. The study needs none of it."""
+"""What uses a trained network: readers of scans, classifier files, answers, exports.
+
+Only the command line, tools, notebooks and tests import it; of it, ``studies`` imports
+``gradcam`` alone, and the core nothing.
+"""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from braintumor import config
+from braintumor.app.cards import Card
 from braintumor.support.files import checksum
 
 import numpy as np
@@ -38,7 +39,7 @@ class Classifier(Protocol):
     """
 
     network: object
-    card: dict
+    card: Card
 
     def predict(self, scans: np.ndarray) -> Prediction:
         """Answer a batch of scans, all at once."""
@@ -121,7 +122,8 @@ def recorded_checksums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in pairs}
 
 
-def _check(file, sha256):
+def _check(file: Path, sha256: str | None) -> None:
+    """Compare a file with the checksum asked for, and with the one recorded for it."""
     recorded = recorded_checksums(file.parent).get(file.name)
     if not sha256 and not recorded:
         return
@@ -135,7 +137,8 @@ def _check(file, sha256):
         raise ValueError(f"{wrong}: get it back with 'git checkout {place}'.")
 
 
-def _fetch(url, sha256):
+def _fetch(url: str, sha256: str | None) -> Path:
+    """Get a file once over the network."""
     import keras  # takes seconds, and most files lie here
 
     try:

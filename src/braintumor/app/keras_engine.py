@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from braintumor.app.cards import Card
 from braintumor.app.engines import Prediction
 from braintumor.app.gradcam import grad_cam
 from braintumor.support.files import read_file, read_model
@@ -14,10 +15,10 @@ import numpy as np
 
 
 class KerasClassifier(NamedTuple):
-    """See ``engines.Classifier``; its network is one of ``release.with_guard``."""
+    """See ``engines.Classifier``; its network is one of ``release.with_detector``."""
 
     network: keras.Model
-    card: dict
+    card: Card
 
     @classmethod
     def load(cls, file: Path) -> Self:

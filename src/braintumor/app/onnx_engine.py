@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from braintumor.app.cards import Card
 from braintumor.app.engines import CARD, HEATMAPS, INPUT, Prediction
 from braintumor.app.gradcam import heatmaps_from
 from braintumor.support.files import read_file
@@ -19,7 +20,7 @@ class OnnxClassifier(NamedTuple):
     """See ``engines.Classifier``; its file is one of ``release.write_onnx``."""
 
     network: onnxruntime.InferenceSession
-    card: dict
+    card: Card
 
     @classmethod
     def load(cls, file: Path) -> Self:

@@ -5,7 +5,9 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from braintumor.app.cards import Card
 from braintumor.app.engines import (
     CARD,
     CHECKSUMS,
@@ -13,8 +15,8 @@ from braintumor.app.engines import (
     Classifier,
     load_classifier,
 )
-from braintumor.config import BUILD_DIR, MODELS_DIR, Settings, recipe_named
-from braintumor.generators import subset_sequence
+from braintumor.config import BUILD_DIR, MODELS_DIR, Settings
+from braintumor.generators import ScanSequence, subset_sequence
 from braintumor.metrics import fit_temperature
 from braintumor.runs import predict, provenance, trained_network
 from braintumor.splits import load_study
@@ -24,6 +26,10 @@ from braintumor.training import build_for, run_folder, run_name, with_available_
 
 import keras
 import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:  # no dependency of the package: only who writes ONNX files has it
+    import onnx
 
 UNLIKE = 0.05  # of the validation scans are less similar than the threshold of a card
 MOST_BYTES = 32_000_000  # of a file in models/: every clone carries it
@@ -66,28 +72,25 @@ def package(
     """
     settings = with_available_weights(settings, model)
     root, table, report = load_study(settings)
-    trained = trained_network(settings, model, table)
-    bare = dataclasses.replace(settings, precision="float32", weights="random")
-    network = build_for(bare, model, table["label"].nunique())
-    network.set_weights(trained.get_weights())
+    network = _in_float32(settings, model, table)
     temperature = fit_temperature(predict(network, table, "validation", root, settings))
     train_scans = subset_sequence(table, "train", root, settings)
     validation_scans = subset_sequence(table, "validation", root, settings)
-    network = with_guard(network, train_scans, temperature)
-    # alone, as the backbone takes longest
-    guard = keras.Model(network.input, network.output["similarity"])
-    similarity = guard.predict(validation_scans, verbose=0)
+    network = with_detector(network, train_scans, temperature)
+    # the similarity alone, as the backbone takes longest
+    detector = keras.Model(network.input, network.output["similarity"])
+    similarity = detector.predict(validation_scans, verbose=0)
     card = {
         **provenance(settings, report, table, model=model),
         "precision": "float32",
         "temperature": temperature,
         "labels": sorted(table["label"].unique()),
-        "frame": recipe_named(settings.recipe)["frame"],
+        "frame": settings.recipe_options.frame,
         "threshold": float(np.quantile(similarity, UNLIKE)),
         "use": USE,
     }
 
-    def write(temporary):
+    def write(temporary: Path) -> None:
         network.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr("card.json", json.dumps(card, indent=1))
@@ -97,7 +100,18 @@ def package(
     return file
 
 
-def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.Model:
+def _in_float32(settings: Settings, model: str, table: pd.DataFrame) -> keras.Model:
+    """The trained network of a run, whatever precision it was trained in."""
+    trained = trained_network(settings, model, table)
+    bare = dataclasses.replace(settings, precision="float32", weights="random")
+    network = build_for(bare, model, table["label"].nunique())
+    network.set_weights(trained.get_weights())
+    return network
+
+
+def with_detector(
+    network: keras.Model, train_scans: ScanSequence | np.ndarray, temperature: float
+) -> keras.Model:
     """Add an out-of-distribution detector to a network, and temperature scaling.
 
     Similarity is the correlation of intensities averaged over 8 x 8 cells with those of
@@ -105,25 +119,28 @@ def with_guard(network: keras.Model, train_scans, temperature: float) -> keras.M
 
     Args:
         network: One of ``models.build_classifier``.
-        train_scans: A ``ScanSequence`` of all scans that count as known.
+        train_scans: All scans that count as known.
         temperature: What logits are divided by.
 
     Returns:
         A network from scans to ``probabilities`` and ``similarity`` (-1 to 1) to the
         most similar of ``train_scans``.
     """
-    last = network.get_layer("probabilities")
     scan = network.input
     cell = scan.shape[1] // 8
     means = keras.layers.AveragePooling2D(cell, dtype="float32")(scan)
     intensities = keras.layers.Flatten()(means)
     centered = intensities - keras.ops.mean(intensities, axis=-1, keepdims=True)
+    # scans as unit vectors, so that a product of two is their correlation
     direction = keras.layers.UnitNormalization(dtype="float32")(centered)
     known = keras.Model(scan, direction).predict(train_scans, verbose=0)
     correlation = keras.layers.Dense(len(known), use_bias=False, dtype="float32")
-    options = {"activation": "softmax", "dtype": "float32", "name": last.name}
-    scaled = keras.layers.Dense(last.units, **options)
     similarity = keras.ops.max(correlation(direction), axis=-1)
+    # the last layer once more, its logits divided by the temperature
+    last = network.get_layer("probabilities")
+    scaled = keras.layers.Dense(
+        last.units, activation="softmax", dtype="float32", name=last.name
+    )
     outputs = {"probabilities": scaled(last.input), "similarity": similarity}
     correlation.set_weights([known.T])
     scaled.set_weights([weights / temperature for weights in last.get_weights()])
@@ -134,11 +151,11 @@ def with_heatmaps(network: keras.Model) -> keras.Model:
     """Add Grad-CAM (arXiv:1610.02391) of every class as an output of the network.
 
     The gradient of a class logit with respect to the pooled features has a closed form,
-    as in ``explain.grad_cam``. So the evidence of a feature-map cell is its features
+    as in ``gradcam.grad_cam``. So the evidence of a feature-map cell is its features
     through both kernels of the head, hidden units that are off left out.
 
     Args:
-        network: One of ``with_guard``.
+        network: One of ``with_detector``.
 
     Returns:
         The same network with a third output, ``heatmaps``: (n, height, width, classes).
@@ -163,7 +180,7 @@ def export(network: keras.Model, to: str, file: Path) -> None:
     """Write a classifier in another format, without its card.
 
     Args:
-        network: One of ``with_guard``.
+        network: One of ``with_detector``.
         to: ``onnx`` or ``openvino``.
         file: It takes square gray scans, float32, 0-255, shape (n, size, size, 1).
     """
@@ -172,7 +189,8 @@ def export(network: keras.Model, to: str, file: Path) -> None:
     _export(whole, to, file)
 
 
-def _export(network, to, file, **options):
+def _export(network: keras.Model, to: str, file: Path, **options: int) -> None:
+    """Let Keras export a network; options are those of the format."""
     # ONNX wants a model that has been called
     network(keras.ops.zeros((1, *network.input_shape[1:])))
     network.export(str(file), format=to, verbose=False, **options)
@@ -189,13 +207,13 @@ def write_onnx(classifier: Classifier, file: Path) -> None:
     Raises:
         ValueError: The backend is not TensorFlow, whose export alone names outputs.
     """
-    import onnx  # no dependency of the package: only whoever releases a file writes one
+    import onnx
 
     if keras.backend.backend() != "tensorflow":
         advice = "set KERAS_BACKEND=tensorflow."
         raise ValueError(f"Only TensorFlow exports a named graph: {advice}")
 
-    def write(temporary):
+    def write(temporary: Path) -> None:
         whole = with_heatmaps(classifier.network)
         _export(whole, "onnx", temporary, opset_version=OPSET)
         model = onnx.load(temporary)
@@ -208,8 +226,12 @@ def write_onnx(classifier: Classifier, file: Path) -> None:
     replace_file(file, write)
 
 
-def keep_kernels_in_half(model) -> None:
-    """Store the kernels of convolutions as float16, cast when a session is made, in place."""
+def keep_kernels_in_half(model: "onnx.ModelProto") -> None:
+    """Store the kernels of convolutions as float16, to be cast when a session is made.
+
+    Args:
+        model: Is changed in place.
+    """
     import onnx
 
     graph = model.graph
@@ -217,11 +239,13 @@ def keep_kernels_in_half(model) -> None:
     for tensor in graph.initializer:
         if tensor.name not in kernels:
             continue
-        values = onnx.numpy_helper.to_array(tensor)
-        name = tensor.name
-        half = onnx.numpy_helper.from_array(values.astype("float16"), f"{name}/float16")
-        to_float = {"to": onnx.TensorProto.FLOAT}
-        cast = onnx.helper.make_node("Cast", [half.name], [name], **to_float)
+        kernel_name = tensor.name
+        half_name = f"{kernel_name}/float16"
+        values = onnx.numpy_helper.to_array(tensor).astype("float16")
+        half = onnx.numpy_helper.from_array(values, half_name)
+        cast = onnx.helper.make_node(
+            "Cast", [half_name], [kernel_name], to=onnx.TensorProto.FLOAT
+        )
         tensor.CopyFrom(half)
         graph.node.insert(0, cast)
 
@@ -249,22 +273,43 @@ def release(settings: Settings, model: str, folder: Path = MODELS_DIR) -> Path:
             "'python -m braintumor train' and the same options."
         )
     reference = load_classifier(package(settings, model))
-    card = {**reference.card, "run": name, "credits": credits_of(reference.card)}
+    card = reference.card.copy()
+    card["run"] = name
+    card["credits"] = credits_of(card)
     reference = reference._replace(card=card)
     draft = BUILD_DIR / "classifiers" / f"braintumor-{name}.onnx"
     write_onnx(reference, draft)
     check_size(draft)
     validation_scans = subset_sequence(table, "validation", root, settings)
     check_agreement(reference, load_classifier(draft), validation_scans)
+    return _publish(draft, folder)
+
+
+def _publish(draft: Path, folder: Path) -> Path:
+    """Copy a file into a folder and write its checksum there."""
     released = folder / draft.name
-    replace_file(released, lambda temporary: shutil.copyfile(draft, temporary))
-    line = f"{checksum(released)}  {released.name}\n"
-    replace_file(folder / CHECKSUMS, lambda temporary: temporary.write_text(line))
+    checksum_line = f"{checksum(draft)}  {draft.name}\n"
+
+    def copy(temporary: Path) -> None:
+        shutil.copyfile(draft, temporary)
+
+    def write_checksum(temporary: Path) -> None:
+        temporary.write_text(checksum_line)
+
+    replace_file(released, copy)
+    replace_file(folder / CHECKSUMS, write_checksum)
     return released
 
 
-def credits_of(card: dict) -> list[str]:
-    """Whose work a classifier with this card rests on, and under which licenses."""
+def credits_of(card: Card) -> list[str]:
+    """Say whose work a classifier rests on, and under which licenses.
+
+    Args:
+        card: Its card.
+
+    Returns:
+        A sentence for each work.
+    """
     credits = list(SCANS_CREDITS) if card["data"] == DATASET else []
     if card["weights"] != "random" and card["model"] in IMAGENET_CREDITS:
         credits.append(IMAGENET_CREDITS[card["model"]])
@@ -272,21 +317,30 @@ def credits_of(card: dict) -> list[str]:
 
 
 def check_size(file: Path) -> None:
-    """ValueError where a file is too large for the repository."""
+    """Refuse a file that is too large for the repository.
+
+    Args:
+        file: What is to be released.
+
+    Raises:
+        ValueError: It is larger than ``MOST_BYTES``.
+    """
     size = file.stat().st_size
     if size > MOST_BYTES:
-        much = f"'{file.name}' has {size / 1e6:.0f} MB"
-        most = f"models/ takes at most {MOST_BYTES / 1e6:.0f}"
-        raise ValueError(f"{much}, and {most}: release a smaller network.")
+        found = f"'{file.name}' has {size / 1e6:.0f} MB"
+        limit = f"models/ takes at most {MOST_BYTES / 1e6:.0f}"
+        raise ValueError(f"{found}, and {limit}: release a smaller network.")
 
 
-def check_agreement(reference: Classifier, other: Classifier, scans) -> float:
+def check_agreement(
+    reference: Classifier, other: Classifier, scans: ScanSequence
+) -> float:
     """Compare the answers of two engines.
 
     Args:
         reference: A classifier.
         other: The same network in another engine.
-        scans: A ``ScanSequence``.
+        scans: What both are asked about.
 
     Returns:
         The largest difference of two probabilities.
@@ -294,16 +348,19 @@ def check_agreement(reference: Classifier, other: Classifier, scans) -> float:
     Raises:
         ValueError: It is larger than ``TOLERANCE``, or a scan gets another class.
     """
-    largest, others = 0.0, 0
+    largest_difference = 0.0
+    disagreements = 0
     for index in range(len(scans)):
         images, _ = scans[index]
         expected = reference.predict(images).probabilities
         found = other.predict(images).probabilities
-        largest = max(largest, float(np.abs(found - expected).max()))
-        others += int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
-    if others or largest > TOLERANCE:
-        wrong = f"The ONNX file gives {others} scans another class"
-        difference = f"probabilities differ by up to {largest:.1e}"
+        difference = float(np.abs(found - expected).max())
+        largest_difference = max(largest_difference, difference)
+        is_other_class = found.argmax(axis=1) != expected.argmax(axis=1)
+        disagreements += int(is_other_class.sum())
+    if disagreements or largest_difference > TOLERANCE:
+        classes = f"The ONNX file gives {disagreements} scans another class"
+        shares = f"probabilities differ by up to {largest_difference:.1e}"
         advice = "release a network whose kernels float16 can hold."
-        raise ValueError(f"{wrong}, and {difference}: {advice}")
-    return largest
+        raise ValueError(f"{classes}, and {shares}: {advice}")
+    return largest_difference
