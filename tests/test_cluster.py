@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from braintumor import generators, training
+from braintumor import generators, models, training
 from braintumor.__main__ import build_parser
 from braintumor.app import classify
 from braintumor.support import checkpoints, cluster

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 
-from braintumor import config, dataset, generators, models, runs, splits
+from braintumor import backbones, config, dataset, generators, models, runs, splits
 from braintumor import metrics as ours
 
 import keras
@@ -614,6 +614,6 @@ def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
 def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_fell_back_to(
     study, tiny, monkeypatch
 ):
-    monkeypatch.setattr(models, "imagenet_available", lambda model: False)
+    monkeypatch.setattr(backbones, "imagenet_available", lambda model: False)
     wanted = dataclasses.replace(study, weights="imagenet", recipe="transfer")
     assert runs.train_and_evaluate(wanted, tiny).provenance["recipe"] == "scratch+quick"

@@ -187,12 +187,15 @@ def train(options: argparse.Namespace) -> int:
 
     settings = settings_from_options(options)
     place = (options.coordinator, options.processes, options.process)
-    is_shared = options.cluster or any(value is not None for value in place)
-    processes = cluster.join(*place) if is_shared else nullcontext(cluster.ALONE)
-    with processes as share:
-        run = runs.train_and_judge(settings, options.model, share)
-    if not share.first:
-        return 0
+    if options.cluster or any(value is not None for value in place):
+        from braintumor.support import cluster
+
+        with cluster.join(*place) as share:
+            run = cluster.train_and_evaluate(settings, options.model, share)
+        if run is None:  # the first process alone evaluates
+            return 0
+    else:
+        run = runs.train_and_evaluate(settings, options.model)
     scores = runs.metrics_table([run])
     print(scores[SCORE_COLUMNS].to_string(index=False))
     runs.write_all_metrics(settings.results_dir)

@@ -1,6 +1,7 @@
-"""What does it look at? How well the heat of Grad-CAM meets the tumour."""
+"""Where does a network look? Heatmaps, and how well they meet the tumor."""
 
-from braintumor.app.gradcam import grad_cam as grad_cam  # notebooks find it here
+from collections.abc import Sequence
+
 from braintumor.app.gradcam import upsample
 
 import cv2
@@ -8,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 
-def on_fields(maps: np.ndarray, fields: int) -> np.ndarray:
-    """Maps (n, size, size) as a heat map of ``fields`` x ``fields`` values could show them at best: float32.
+def average_over_cells(
+    maps: np.ndarray | Sequence[np.ndarray], cells: int
+) -> np.ndarray:
+    """Show maps at the resolution of a feature map.
 
     No Grad-CAM heatmap of so many cells can match the maps better. Its largest values
     lie in the middle of a cell or at the border, so it can miss what lies between.
