@@ -58,7 +58,7 @@ def test_copies_of_phantoms_are_scans_of_their_own_in_so_many_patients(tmp_path)
     )  # 12 patients, drawn once, each copied thrice
     assert known["sha256"].nunique() == 144 and known["group"].nunique() == 36
     table = bench.dataset.scan_table(tmp_path, known)
-    assert bench.dataset.verify(tmp_path, table, known)["verified"] == 144
+    assert bench.dataset.verify(tmp_path, table, known).verified == 144
     assert table["group"].nunique() == 36
 
 

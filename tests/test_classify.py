@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from braintumor import __main__ as command
-from braintumor import config, images, metrics, runs, training
+from braintumor import config, images, metrics, runs
 from braintumor.app import answers, classify
 from braintumor.support import files
 
@@ -46,7 +46,7 @@ def test_a_packaged_classifier_is_one_file_that_says_what_it_is(trained, classif
 def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifier):
     settings, table, root, _, folder = trained
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "BUILD_DIR", folder / "build")
+        patch.setattr(config, "BUILD_DIR", folder / "build")
         before = runs.predict(
             runs.load_trained_network(settings, "tiny", table),
             table,

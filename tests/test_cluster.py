@@ -62,7 +62,8 @@ def shared_sequences(scans, batch_size, processes, augmentation):
     alone = generators.ScanSequence(images, labels, **how)
     shares = [Share(process, processes, processes) for process in range(processes)]
     return alone, [
-        generators.ScanSequence(images, labels, share=share, **how) for share in shares
+        cluster.SharedScanSequence(images, labels, share=share, **how)
+        for share in shares
     ]
 
 
@@ -97,7 +98,7 @@ def test_no_process_ever_waits_for_a_batch_that_another_does_not_have(scans, pro
 
 def test_a_batch_is_augmented_by_one_generator_scan_by_scan():
     alone, _ = shared_sequences(8, 8, 2, "looks")
-    rows = generators.epoch_order(8, (3, 0))
+    rows = generators.epoch_order(8, seed=3, epoch=0)
     draw, how = np.random.default_rng([3, 0, 1]), generators.AUGMENTATIONS["looks"]
     expected = [generators.augment(image, draw, **how) for image in alone.images[rows]]
     np.testing.assert_array_equal(
@@ -107,12 +108,14 @@ def test_a_batch_is_augmented_by_one_generator_scan_by_scan():
 
 def test_a_process_computes_only_its_own_share(monkeypatch):
     _, (one, _) = shared_sequences(24, 8, 2, "looks")
-    computed, change = [], generators.change
-    monkeypatch.setattr(
-        generators,
-        "change",
-        lambda image, *how: computed.append(1) or change(image, *how),
-    )
+    computed = []
+    apply = generators.RandomChange.apply
+
+    def counted(self, image):
+        computed.append(image)
+        return apply(self, image)
+
+    monkeypatch.setattr(generators.RandomChange, "apply", counted)
     assert len(one[0][0]) == len(computed) == 4
 
 

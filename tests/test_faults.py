@@ -231,7 +231,7 @@ def test_a_bad_file_costs_no_memory(tmp_path):
 
 def test_the_scans_as_published_are_not_examined_twice(root, quick, monkeypatch):
     monkeypatch.setattr(images, "examine", None)
-    assert splits.load_study(quick())[2]["left_out"] == []
+    assert splits.load_study(quick())[2].left_out == []
 
 
 def test_a_file_that_may_not_be_read_is_named(few_phantoms, quick, monkeypatch):
@@ -394,7 +394,7 @@ def stopped(tiny, quick, two_sequences, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(progress, "progress_lines", stop)
+        patch.setattr(checkpoints, "progress_lines", stop)
         train(quick(), tiny, two_sequences(), folder)
     return folder
 
@@ -560,8 +560,7 @@ def finished(few_phantoms, tiny, quick, tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "locate_data", lambda: few_phantoms[0])
-        for module in (config, training):
-            patch.setattr(module, "BUILD_DIR", build)
+        patch.setattr(config, "BUILD_DIR", build)
         run = runs.train_and_evaluate(settings, tiny)
     runs.write_table(
         run.predictions.query("subset == 'validation'"),
@@ -679,7 +678,7 @@ PIXELS = encoded("PNG")
 LOAD = """
 import resource, sys
 from pathlib import Path
-from braintumor import config, dataset, generators, splits, training
+from braintumor import config, dataset, generators, models, splits, training
 import pandas
 root = Path(sys.argv[1])
 reference = pandas.read_csv(root / "groups.csv")
@@ -690,7 +689,7 @@ assert train and validation and not train & validation
 settings = config.settings_from("sample", seed=0, recipe="scratch", weights="random", precision="float32", epochs=1)
 scans, _ = generators.sequences(table, root, settings)
 network = models.build_classifier(settings, "vgg16", 4)
-training.compile_phase(network, training.training.training_phases(settings, "vgg16")[0], "scratch", len(scans))
+training.compile_phase(network, training.training_phases(settings, "vgg16")[0], settings.recipe_options, len(scans))
 network.train_on_batch(*scans[0])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -12,18 +12,10 @@ SCANS = np.random.default_rng(0).random((2, 96, 96, 1), dtype="float32")
 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet50"])
-def test_the_heat_is_that_of_the_numerical_gradient(name):
+def test_the_heat_is_that_of_the_numerical_gradient(name, quick):
     """The slope of the class logit in the direction of the features of each place, by differences."""
-    network = models.build_classifier(
-        name,
-        image_size=96,
-        classes=4,
-        weights="random",
-        convention="centred",
-        batch_norm_momentum=None,
-        precision="float32",
-        seed=0,
-    )
+    settings = quick(recipe="scratch", image_size=96)
+    network = models.build_classifier(settings, name, classes=4)
     layer, hidden, last = (
         network.get_layer(part) for part in ("pooled", "hidden", "probabilities")
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from braintumor import __main__ as command
-from braintumor import config, metrics, models, training
+from braintumor import config, metrics, models
 from braintumor.app import classify, engines, release
 from braintumor.app.gradcam import grad_cam, heatmaps_from
 from braintumor.app.keras_engine import KerasClassifier
@@ -290,7 +290,7 @@ def test_without_onnx_runtime_the_remedy_is_named(onnx_file, monkeypatch):
 @pytest.fixture
 def trained_here(trained, monkeypatch):
     """Where the short training has left its network."""
-    for module in (training, release):
+    for module in (config, release):
         monkeypatch.setattr(module, "BUILD_DIR", trained[4] / "build")
     monkeypatch.setenv("BRAINTUMOR_DATA", str(trained[2]))
     return trained[0]
@@ -344,7 +344,7 @@ def test_credits_name_whose_work_a_classifier_rests_on():
 def test_the_tool_does_not_train_what_was_trained_elsewhere(
     trained_here, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(training, "BUILD_DIR", tmp_path / "build")
+    monkeypatch.setattr(config, "BUILD_DIR", tmp_path / "build")
     options = "--model tiny --recipe scratch --weights random --protocol original --image-size 32"
     wrong = "^'tiny-scratch-original-32px-seed0' has no network in build/models: train it here first"
     with pytest.raises(SystemExit, match=wrong):

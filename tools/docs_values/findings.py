@@ -270,7 +270,7 @@ def recipe_choice(metrics: pd.DataFrame, results: Path) -> RecipeChoice:
         run = run_folder(results, full_setting(recipe, "source"), seeds.min())
         tables.append(read_predictions(run, "other_source"))
     first, second = tables
-    lead = scoring.compare(first, second)
+    lead = scoring.paired_comparison(first, second)
     return RecipeChoice(
         seeds=seeds.nunique(),
         scans=len(first),

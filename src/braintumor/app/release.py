@@ -18,11 +18,17 @@ from braintumor.app.engines import (
 from braintumor.config import BUILD_DIR, MODELS_DIR, Settings
 from braintumor.generators import ScanSequence, subset_sequence
 from braintumor.metrics import fit_temperature
-from braintumor.runs import predict, provenance, trained_network
+from braintumor.models import build_classifier, with_available_weights
+from braintumor.runs import (
+    checkpoint_folder,
+    collect_provenance,
+    load_trained_network,
+    predict,
+    run_name,
+)
 from braintumor.splits import load_study
 from braintumor.support.download import DATASET
 from braintumor.support.files import checksum, replace_file
-from braintumor.training import build_for, run_folder, run_name, with_available_weights
 
 import keras
 import numpy as np
@@ -81,7 +87,7 @@ def package(
     detector = keras.Model(network.input, network.output["similarity"])
     similarity = detector.predict(validation_scans, verbose=0)
     card = {
-        **provenance(settings, report, table, model=model),
+        **collect_provenance(settings, report, table, model=model),
         "precision": "float32",
         "temperature": temperature,
         "labels": sorted(table["label"].unique()),
@@ -102,9 +108,9 @@ def package(
 
 def _in_float32(settings: Settings, model: str, table: pd.DataFrame) -> keras.Model:
     """The trained network of a run, whatever precision it was trained in."""
-    trained = trained_network(settings, model, table)
+    trained = load_trained_network(settings, model, table)
     bare = dataclasses.replace(settings, precision="float32", weights="random")
-    network = build_for(bare, model, table["label"].nunique())
+    network = build_classifier(bare, model, table["label"].nunique())
     network.set_weights(trained.get_weights())
     return network
 
@@ -267,7 +273,7 @@ def release(settings: Settings, model: str, folder: Path = MODELS_DIR) -> Path:
     """
     root, table, _ = load_study(settings)
     name = run_name(settings, model)
-    if not (run_folder(settings, model, table) / "best.keras").exists():
+    if not (checkpoint_folder(settings, model, table) / "best.keras").exists():
         raise FileNotFoundError(
             f"'{name}' has no network in build/models: train it here first, with "
             "'python -m braintumor train' and the same options."
