@@ -29,7 +29,7 @@ from braintumor import (
     splits,
     training,
 )
-from braintumor.support import checkpoints, files, progress
+from braintumor.support import checkpoints, files
 
 import cv2
 import keras

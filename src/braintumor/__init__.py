@@ -1,9 +1,12 @@
-"""Helpers of the notebooks: brain tumours in MRI, VGG16 against ResNet50. Research only, not for diagnosis."""
+"""Classify brain tumors in MRI with Keras: VGG16 and ResNet50 compared.
+
+Research only, not for diagnosis.
+"""
 
 import os
 
-# by itself TensorFlow takes oneDNN's convolutions, several times faster, with AVX-512 only; it reads this on import
+# TensorFlow reads this on import. By itself it takes oneDNN's convolutions, which are
+# several times faster, on processors with AVX-512 only.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault(
-    "OPENCV_IO_MAX_IMAGE_PIXELS", "67108864"
-)  # no scan is larger; OpenCV reads it on import, too
+# OpenCV reads this on import. No scan has more pixels.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "67108864")

@@ -20,7 +20,7 @@ NO_TOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A network of ``keras.applications``. A new one is one more entry in ``BACKBONES``.
+    """A network of ``keras.applications``; a new one is one more in ``BACKBONES``.
 
     Attributes:
         constructor: Builds it, as ``keras.applications.VGG16`` does.

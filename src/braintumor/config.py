@@ -38,8 +38,8 @@ class Recipe:
             rate. ``transfer``: first the head, on features of the frozen backbone, then
             the late layers too. ``scratch``: all layers, from random weights.
         convention: How the scaling layer turns inputs in [0, 1] into what the backbone
-            receives. ``unit``: as they are. ``imagenet``: as the ImageNet weights expect
-            them. ``centred``: about zero mean and unit variance.
+            receives. ``unit``: as they are. ``imagenet``: as the ImageNet weights
+            expect them. ``centred``: about zero mean and unit variance.
         batch_norm_momentum: Of the moving statistics. None: Keras' default, 0.99.
         zero_init: Whether residual blocks start as the identity.
         frame: ``scan``: the whole image is stretched to a square. ``head``: it is
@@ -85,7 +85,8 @@ def parse_recipe(name: str) -> Recipe:
     """Turn the name of a recipe, such as ``scratch+head+looks``, into a ``Recipe``.
 
     Args:
-        name: A key of ``RECIPES``, then any keys of ``RECIPE_OPTIONS``, joined by ``+``.
+        name: A key of ``RECIPES``, then any keys of ``RECIPE_OPTIONS``, joined by
+            ``+``.
 
     Returns:
         The recipe with these options.
@@ -189,7 +190,7 @@ def _check_choice(name: str, value: object, choices: list[str]) -> None:
         raise ValueError(f"There is no {name} '{value}'; choose one of: {known}.")
 
 
-def _check_number(name: str, value: object, at_least: int) -> None:
+def _check_number(name: str, value: Any, at_least: int) -> None:
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole or value < at_least:
         raise ValueError(

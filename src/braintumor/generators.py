@@ -21,19 +21,21 @@ import pandas as pd
 # Ranges of random changes. rotation: degrees to either side. shift: share of the side.
 # flip: whether half of the scans are mirrored. zoom: largest logarithm of the factor.
 # gray, blur, noise: share of scans whose intensities change, that are blurred, noisy.
+AS_REFERENCE_STUDY = {"rotation": 20.0, "shift": 0.2, "flip": True}
+OTHER_INTENSITIES_AND_ZOOM = {
+    "rotation": 25.0,
+    "shift": 0.12,
+    "flip": True,
+    "zoom": 0.3,
+    "gray": 0.5,
+    "blur": 0.2,
+    "noise": 0.2,
+}
+TEST_TIME = {"rotation": 10.0, "shift": 0.05, "flip": True}
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
-    "original": {"rotation": 20.0, "shift": 0.2, "flip": True},
-    "looks": {
-        "rotation": 25.0,
-        "shift": 0.12,
-        "flip": True,
-        "zoom": 0.3,
-        "gray": 0.5,
-        "blur": 0.2,
-        "noise": 0.2,
-    },
-    # of a scan that is evaluated: test-time augmentation
-    "views": {"rotation": 10.0, "shift": 0.05, "flip": True},
+    "original": AS_REFERENCE_STUDY,
+    "looks": OTHER_INTENSITIES_AND_ZOOM,
+    "views": TEST_TIME,
 }
 # scans of a batch that share a random generator; another number draws other changes
 SCANS_PER_GENERATOR = 32
@@ -78,8 +80,8 @@ def load_images(
         frame: ``scan``, or ``head`` for a crop to the head, see ``images.to_square``.
 
     Returns:
-        The squares, uint8 (0 to 255), and their tumor boxes, float, shape (scans, 4): x,
-        y, width and height in pixels of the square, NaN where unknown.
+        The squares, uint8 (0 to 255), and their tumor boxes, float, shape (scans, 4):
+        x, y, width and height in pixels of the square, NaN where unknown.
 
     Raises:
         ValueError: A file cannot be read, or has changed since it was listed.
@@ -120,7 +122,10 @@ def random_affine(
     Args:
         generator: The source of randomness.
         size: Side of the image, in pixels.
-        rotation, shift, flip, zoom: Ranges, see ``AUGMENTATIONS``.
+        rotation: Degrees to either side.
+        shift: Share of the side.
+        flip: Whether half of the images are mirrored.
+        zoom: Largest logarithm of the factor.
 
     Returns:
         A matrix of shape (2, 3) from output to input pixels.
@@ -161,7 +166,8 @@ def random_intensity_curve(generator: np.random.Generator) -> np.ndarray:
         contrast, brightness = generator.uniform([0.6, -0.15], [1.3, 0.15])
         gamma = math.exp(generator.uniform(-0.6, 0.6))
         curve = (levels**gamma - 0.5) * contrast + 0.5 + brightness
-    return np.uint8(255 * np.clip(curve, 0, 1))
+    scaled = 255 * np.clip(curve, 0, 1)
+    return scaled.astype("uint8")
 
 
 class RandomChange:
@@ -206,8 +212,8 @@ class RandomChange:
             image: A square, uint8, shape (size, size).
 
         Returns:
-            The changed image, of the same shape and dtype. Where the scan ends, its edge
-            is repeated, as in the reference study.
+            The changed image, of the same shape and dtype. Where the scan ends, its
+            edge is repeated, as in the reference study.
         """
         changed = cv2.warpAffine(
             image,
@@ -340,7 +346,9 @@ class ScanSequence(keras.utils.PyDataset):
         positions = self.positions_in_batch(len(batch))
         images = self.images[batch[positions]]
         if self.augmentation is not None:
-            changes = self._draw_changes(index, len(batch), positions)
+            changes = self._draw_changes(
+                index, len(batch), positions, self.augmentation
+            )
             changed = [
                 changes[position].apply(image)
                 for position, image in zip(positions, images, strict=True)
@@ -350,7 +358,11 @@ class ScanSequence(keras.utils.PyDataset):
         return scaled, self.one_hot[self.labels[batch[positions]]]
 
     def _draw_changes(
-        self, index: int, batch_length: int, positions: np.ndarray
+        self,
+        index: int,
+        batch_length: int,
+        positions: np.ndarray,
+        ranges: dict[str, Any],
     ) -> dict[int, RandomChange]:
         """Draw the changes of one batch, by position in the batch.
 
@@ -365,7 +377,7 @@ class ScanSequence(keras.utils.PyDataset):
             first = block * SCANS_PER_GENERATOR
             last = min(first + SCANS_PER_GENERATOR, batch_length)
             for position in range(first, last):
-                changes[position] = RandomChange(generator, size, **self.augmentation)
+                changes[position] = RandomChange(generator, size, **ranges)
         return changes
 
 
@@ -427,8 +439,8 @@ def sequences(
         sequence_class: ``ScanSequence`` or a subclass.
 
     Returns:
-        The training scans, augmented, and the validation scans, unchanged; None where no
-        scan is held out.
+        The training scans, augmented, and the validation scans, unchanged; None where
+        no scan is held out.
 
     Raises:
         ValueError: A file cannot be read, or has changed since it was listed.

@@ -82,8 +82,8 @@ def head_square(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
         image: Gray uint8 pixels (height, width).
 
     Returns:
-        The square, its intensities spread between their 1st and 99th percentile; x, y (px)
-        of its corner.
+        The square, its intensities spread between their 1st and 99th percentile; x, y
+        (px) of its corner.
     """
     x, y, width, height = head_frame(image)
     side = max(width, height)
@@ -104,8 +104,8 @@ def to_square(
     Args:
         image: Gray uint8 pixels (height, width).
         size: Side of the square (px).
-        frame: ``head`` cuts out the head first, see ``head_square``; ``scan`` stretches the
-            whole image.
+        frame: ``head`` cuts out the head first, see ``head_square``; ``scan`` stretches
+            the whole image.
 
     Returns:
         The uint8 square; x, y of its corner (px of the image); what they are scaled by.

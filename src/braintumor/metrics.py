@@ -1,9 +1,9 @@
 """How good, how sure? Scores, intervals and paired tests, all from stored predictions.
 
 Predictions are tables as ``runs.predict`` makes them: ``label``, ``predicted``,
-``group``, ``path`` and ``p_<label>`` for every class. Intervals are 95 %, from a bootstrap
-that draws whole groups, because the scans of one patient resemble each other (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993).
+``group``, ``path`` and ``p_<label>`` for every class. Intervals are 95 %, from a
+bootstrap that draws whole groups, because the scans of one patient resemble each other
+(Efron and Tibshirani, An Introduction to the Bootstrap, 1993).
 """
 
 from typing import Any
@@ -48,8 +48,8 @@ def metrics_row(
         subset: The subset to evaluate.
 
     Returns:
-        The run, the scans that the row rests on, and the scores, by column. AUROC is NaN
-        where it is undefined.
+        The run, the scans that the row rests on, and the scores, by column. AUROC is
+        NaN where it is undefined.
 
     Raises:
         ValueError: No scan of the subset was predicted.
@@ -60,39 +60,39 @@ def metrics_row(
         raise ValueError(f"No scan of the subset '{subset}' was predicted by {model}.")
     labels = _labels(predictions)
     scores = score_intervals(rows)
+    # each scan once, as these scores have no interval here
     once_each = np.ones((1, len(rows)))
-    probability_scores_once = weighted_probability_scores(rows, counts=once_each).iloc[
-        0
-    ]
+    of_probabilities = weighted_probability_scores(rows, once_each)
     groups = pd.Series(rows["group"].unique())
+    known_patients = groups.str.startswith(KNOWN_PATIENTS)
+
+    row = {column: provenance[column] for column in RUN_COLUMNS}
+    row["seed"] = provenance["seed"]
+    row["subset"] = subset
+    row["n"] = len(rows)
+    row["groups"] = len(groups)
+    row["known_patients"] = int(known_patients.sum())
+    row.update(with_bounds(scores, ["accuracy", "macro_f1"]))
+    row.update(detection(rows))
+    row["balanced_accuracy"] = scores.at["balanced_accuracy", "value"]
+    row.update(of_probabilities.iloc[0])
     recalls = [f"recall_{label}" for label in labels]
-    return {
-        **{column: provenance[column] for column in RUN_COLUMNS},
-        "seed": provenance["seed"],
-        "subset": subset,
-        "n": len(rows),
-        "groups": len(groups),
-        "known_patients": int(groups.str.startswith(KNOWN_PATIENTS).sum()),
-        **with_bounds(scores, ["accuracy", "macro_f1"]),
-        **detection(rows),
-        "balanced_accuracy": scores.at["balanced_accuracy", "value"],
-        **probability_scores_once,
-        **with_bounds(scores, recalls),
-    }
+    row.update(with_bounds(scores, recalls))
+    return row
 
 
 def detection(predictions: pd.DataFrame) -> dict[str, Any]:
     """Count missed tumors and false alarms.
 
-    A missed tumor is called ``no_tumor``. A tumor that is taken for another kind of tumor
-    is found. A false alarm is a scan without a tumor that is called a tumor.
+    A missed tumor is called ``no_tumor``. A tumor that is taken for another kind of
+    tumor is found. A false alarm is a scan without a tumor that is called a tumor.
 
     Args:
         predictions: Of one subset.
 
     Returns:
-        The columns ``DETECTION``: counts of scans, counts of errors, and rates with their
-        intervals. A rate of no scans is NaN. In a data set without the class
+        The columns ``DETECTION``: counts of scans, counts of errors, and rates with
+        their intervals. A rate of no scans is NaN. In a data set without the class
         ``no_tumor``, every column is NaN.
     """
     labels = _labels(predictions)
@@ -162,8 +162,8 @@ def score_intervals(predictions: pd.DataFrame, unit: str = "group") -> pd.DataFr
 
     Args:
         predictions: Of one subset.
-        unit: The column whose values are drawn as a whole. ``path`` takes the scans of a
-            patient for independent, which makes intervals too narrow.
+        unit: The column whose values are drawn as a whole. ``path`` takes the scans of
+            a patient for independent, which makes intervals too narrow.
 
     Returns:
         One row a score: ``value``, and the interval from ``low`` to ``high``.
@@ -270,11 +270,16 @@ def _weighted_auroc(
     of_class = stated[is_class, None]
     of_others = stated[~is_class]
     # 1 where the scan of the class gets the higher probability, 1/2 where both the same
-    above = (of_class > of_others) + (of_class == of_others) / 2
+    higher = of_class > of_others
+    equal = of_class == of_others
+    above = higher + equal / 2
     counts_of_class = counts[:, is_class]
     counts_of_others = counts[:, ~is_class]
-    right_pairs = (counts_of_class @ above * counts_of_others).sum(axis=1)
-    pairs = counts_of_class.sum(axis=1) * counts_of_others.sum(axis=1)
+    pairs_by_other = counts_of_class @ above * counts_of_others
+    right_pairs = pairs_by_other.sum(axis=1)
+    scans_of_class = counts_of_class.sum(axis=1)
+    scans_of_others = counts_of_others.sum(axis=1)
+    pairs = scans_of_class * scans_of_others
     with np.errstate(invalid="ignore"):
         return right_pairs / pairs
 
@@ -282,8 +287,8 @@ def _weighted_auroc(
 def paired_comparison(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
     """Compare two models on the same scans.
 
-    Intervals come from a bootstrap in which both models meet the same groups. The exact,
-    two-sided McNemar test (McNemar 1947) takes scans for independent.
+    Intervals come from a bootstrap in which both models meet the same groups. The
+    exact, two-sided McNemar test (McNemar 1947) takes scans for independent.
 
     Args:
         first: Predictions of one model.
@@ -291,8 +296,8 @@ def paired_comparison(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, fl
 
     Returns:
         ``accuracy`` and ``macro_f1``: first minus second, with ``_low`` and ``_high``.
-        ``only_first``, ``only_second``: scans that only this model classifies correctly.
-        ``p_value``: of the McNemar test.
+        ``only_first``, ``only_second``: scans that only this model classifies
+        correctly. ``p_value``: of the McNemar test.
 
     Raises:
         ValueError: The scans differ.
@@ -307,8 +312,10 @@ def paired_comparison(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, fl
 
     first_correct = first["label"] == first["predicted"]
     second_correct = second["label"] == second["predicted"]
-    only_first = int((first_correct & ~second_correct).sum())
-    only_second = int((second_correct & ~first_correct).sum())
+    first_alone = first_correct & ~second_correct
+    second_alone = second_correct & ~first_correct
+    only_first = int(first_alone.sum())
+    only_second = int(second_alone.sum())
     p_value = 1.0
     if only_first + only_second > 0:
         p_value = binomtest(only_first, only_first + only_second).pvalue
@@ -379,8 +386,8 @@ def bootstrap(counts: np.ndarray) -> np.ndarray:
         counts: What each unit counts, shape (units, ...).
 
     Returns:
-        The sums of each replicate, shape (``REPLICATES``, ...). The same number of units
-        is drawn alike every time, so that two models meet the same patients.
+        The sums of each replicate, shape (``REPLICATES``, ...). The same number of
+        units is drawn alike every time, so that two models meet the same patients.
     """
     units = len(counts)
     # 1. How often is each unit drawn in each replicate? All are equally likely.
@@ -392,6 +399,7 @@ def bootstrap(counts: np.ndarray) -> np.ndarray:
 
 
 def _labels(predictions: pd.DataFrame) -> list[str]:
+    """The classes, by the columns of their probabilities."""
     columns = predictions.filter(regex="^p_")
     return [column.removeprefix("p_") for column in columns]
 

@@ -18,8 +18,8 @@ def build_classifier(settings: Settings, name: str, classes: int) -> keras.Model
     """Build a classifier with an untrained head.
 
     Args:
-        settings: Its ``recipe``, ``weights``, ``image_size``, ``precision`` and ``seed``
-            decide.
+        settings: Its ``recipe``, ``weights``, ``image_size``, ``precision`` and
+            ``seed`` decide.
         name: A key of ``backbones.BACKBONES``; also the name of the model.
         classes: How many classes there are.
 

@@ -1,13 +1,13 @@
 """What does a person see? Every figure of the main notebooks, in one look.
 
-A figure takes tables, changes none, and returns a ``Figure`` that a notebook shows once.
-A ``banner`` is a warning across its top, see ``dataset.DataReport.banner``.
+A figure takes tables, changes none, and returns a ``Figure`` that a notebook shows
+once. A ``banner`` is a warning across its top, see ``dataset.DataReport.banner``.
 """
 
 import io
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -80,7 +80,7 @@ def base_figure(
     rows: int = 1,
     columns: int = 1,
     footnote: str = "",
-    layout: str = "constrained",
+    layout: Literal["constrained", "compressed"] = "constrained",
     **grid: Any,
 ) -> tuple[NotebookFigure, np.ndarray]:
     """Make a figure with title, banner, footnote and empty panels.

@@ -1,8 +1,9 @@
 """One experiment: train, evaluate, save, read, and say what it rests on.
 
 A run is one training of one network. Its predictions are stored, and every score is
-computed from them. Notebooks 03 and 04 evaluate a run on validation scans alone, so that
-nothing is chosen by the test set; ``train_and_evaluate`` completes such a run later.
+computed from them. Notebooks 03 and 04 evaluate a run on validation scans alone, so
+that nothing is chosen by the test set; ``train_and_evaluate`` completes such a run
+later.
 """
 
 import dataclasses
@@ -216,8 +217,8 @@ def check_scans(run: Run, settings: Settings) -> None:
         settings: That are asked for.
 
     Raises:
-        ValueError: The run was evaluated on other scans, or the folder that is named now
-            holds no scans.
+        ValueError: The run was evaluated on other scans, or the folder that is named
+            now holds no scans.
     """
     root = dataset.named_data(verbose=False)
     if root is None:  # such as where only the committed results are read
@@ -258,7 +259,7 @@ def different_weights(
         FileNotFoundError: The weights file that is asked for is missing.
         ValueError: It holds no weights of that backbone.
     """
-    stored = {}
+    stored: dict[str, str] = {}
     for key in ("weights", "weights_fingerprint"):
         if key in provenance:
             stored[key] = provenance[key]
@@ -346,8 +347,8 @@ def predict(
             and so many augmented copies.
 
     Returns:
-        The rows of the subset, with ``p_<label>`` for every class (softmax, float32) and
-        ``predicted``.
+        The rows of the subset, with ``p_<label>`` for every class (softmax, float32)
+        and ``predicted``.
 
     Raises:
         ValueError: The network has another number of classes, or a file cannot be read.
@@ -395,8 +396,8 @@ def load_trained_network(
     folder = checkpoint_folder(settings, model, table)
     if not (folder / BEST_MODEL).exists():
         print(
-            f"'{folder.name}' was trained elsewhere; its network is trained again here, "
-            "its results stay:"
+            f"'{folder.name}' was trained elsewhere; its network is trained again "
+            "here, its results stay:"
         )
         train_scans, validation_scans = sequences(
             table, dataset.locate_data(), settings
@@ -438,20 +439,22 @@ def collect_provenance(
     versions = {
         name: import_module(name).__version__ for name in ("keras", backend, "numpy")
     }
-    return {
+    provenance: dict[str, Any] = {
         "data": report.name,
         "checksums": f"{report.status} {report.verified}/{report.expected}",
         "left_out": report.left_out,
-        **more,
-        **dataclasses.asdict(settings),
-        # a path must not be stored, so what the file holds replaces the setting
-        **describe_weights(backbone, settings.weights, base),
-        "precision": choose_precision(settings.precision),
-        "subsets": table["subset"].value_counts().sort_index().to_dict(),
-        "excluded": excluded["excluded_because"].value_counts().to_dict(),
-        "backend": backend,
-        "versions": versions,
     }
+    provenance.update(more)
+    provenance.update(dataclasses.asdict(settings))
+    # what the weights are, in place of a setting that may be a path
+    provenance.update(describe_weights(backbone, settings.weights, base))
+    provenance["precision"] = choose_precision(settings.precision)
+    subsets = table["subset"].value_counts().sort_index()
+    provenance["subsets"] = subsets.to_dict()
+    provenance["excluded"] = excluded["excluded_because"].value_counts().to_dict()
+    provenance["backend"] = backend
+    provenance["versions"] = versions
+    return provenance
 
 
 def save_run(

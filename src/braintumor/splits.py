@@ -122,17 +122,20 @@ def _hold_out_first_by_name(table: pd.DataFrame) -> None:
 def _exclude_leaks(table: pd.DataFrame, in_test_set: pd.Series) -> None:
     """Exclude what would leak from the test set, and label conflicts, in place."""
     test_groups = table.loc[in_test_set, "group"]
-    leaks = table["group"].isin(test_groups) & ~in_test_set
+    shares_group = table["group"].isin(test_groups)
+    leaks = shares_group & ~in_test_set
     table.loc[leaks, "excluded_because"] = "group occurs in Testing"
     table.loc[table["label_conflict"], "excluded_because"] = "label conflict"
-    table.loc[table["excluded_because"] != "", "subset"] = "excluded"
+    excluded = table["excluded_because"] != ""
+    table.loc[excluded, "subset"] = "excluded"
 
 
 def _folds_of_whole_groups(table: pd.DataFrame, seed: int) -> list[pd.Index]:
     """Deal the training scans to five folds: groups whole, classes in proportion."""
     training = table[table["subset"] == "train"]
     groups = training.groupby("label")["group"].nunique()
-    groups = groups.reindex(table["label"].unique(), fill_value=0)
+    all_labels = table["label"].unique()
+    groups = groups.reindex(all_labels, fill_value=0)
     if groups.min() < FOLDS:
         raise ValueError(
             f"Class '{groups.idxmin()}' has {groups.min()} groups to train on, and "
@@ -150,8 +153,10 @@ def _leave_one_source_out(table: pd.DataFrame, folds: list[pd.Index]) -> None:
     known_patient = table["group"].str.startswith(KNOWN_PATIENTS)
     usable = table["subset"].isin(["train", "validation"])
     foreign_tumor = usable & ~known_patient & ~without_tumor
-    held_out_without_tumor = table.index.isin(folds[OTHER_SOURCE_FOLD]) & without_tumor
-    table.loc[foreign_tumor | held_out_without_tumor, "subset"] = "other_source"
+    in_fold = table.index.isin(folds[OTHER_SOURCE_FOLD])
+    held_out_without_tumor = in_fold & without_tumor
+    other_source = foreign_tumor | held_out_without_tumor
+    table.loc[other_source, "subset"] = "other_source"
 
 
 def subset_counts(table: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +169,8 @@ def subset_counts(table: pd.DataFrame) -> pd.DataFrame:
         Labels as rows; subsets, and each reason of exclusion, as columns; with totals.
     """
     reason = "excluded: " + table["excluded_because"]
-    subset = table["subset"].where(table["excluded_because"] == "", reason)
+    is_used = table["excluded_because"] == ""
+    subset = table["subset"].where(is_used, reason)
     counts = pd.crosstab(table["label"], subset, margins=True, margins_name="all")
     return counts.rename_axis(columns=None)
 
@@ -179,10 +185,12 @@ def leakage(table: pd.DataFrame) -> dict[str, float]:
         ``known``: validation scans whose patient is known. ``shared``: those whose
         patient is also in training. ``share``: the ratio of the two.
     """
-    known = table[table["group"].str.startswith(KNOWN_PATIENTS)]
+    is_known = table["group"].str.startswith(KNOWN_PATIENTS)
+    known = table[is_known]
     validation = known[known["subset"] == "validation"]
-    training_groups = known.loc[known["subset"] == "train", "group"]
-    shared = int(validation["group"].isin(training_groups).sum())
+    training = known[known["subset"] == "train"]
+    is_shared = validation["group"].isin(training["group"])
+    shared = int(is_shared.sum())
     share = shared / max(len(validation), 1)
     return {"known": len(validation), "shared": shared, "share": share}
 
@@ -204,14 +212,19 @@ def stratified_part(table: pd.DataFrame, scans: int | None, seed: int) -> pd.Dat
     if scans is None or len(table) <= scans:
         return table
     in_test_set = table["split"] == "testing"
-    group_in_test_set = table["group"].isin(table.loc[in_test_set, "group"])
-    usable = table[~table["label_conflict"] & (in_test_set == group_in_test_set)]
+    test_groups = table.loc[in_test_set, "group"]
+    group_in_test_set = table["group"].isin(test_groups)
+    without_leaks = in_test_set == group_in_test_set
+    usable = table[without_leaks & ~table["label_conflict"]]
     sizes = usable.groupby(["split", "label", "group"]).size()
     sizes = sizes.sample(frac=1, random_state=seed)
     classes = sizes.groupby(["split", "label"])
     # a group is taken while its middle lies within the wanted part of its class
     middle = classes.cumsum() - sizes / 2
-    wanted = middle <= classes.transform("sum") * scans / len(table)
+    wanted_of_class = classes.transform("sum") * scans / len(table)
+    wanted = middle <= wanted_of_class
     among_first = classes.cumcount() < FOLDS
-    chosen = sizes[wanted | among_first].index.get_level_values("group")
-    return table[table["group"].isin(chosen)].reset_index(drop=True)
+    chosen = sizes[wanted | among_first]
+    chosen_groups = chosen.index.get_level_values("group")
+    is_chosen = table["group"].isin(chosen_groups)
+    return table[is_chosen].reset_index(drop=True)

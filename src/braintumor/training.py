@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from braintumor.backbones import backbone_named
 from braintumor.config import Recipe, Settings
@@ -109,10 +110,12 @@ class LearningRateTable(keras.optimizers.schedules.LearningRateSchedule):
         super().__init__()
         self.rates = keras.ops.convert_to_tensor(rates, "float32")
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
+        """Look up the rate of a step."""
         return keras.ops.take(self.rates, step)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """Give what the schedule can be made from again."""
         return {"rates": keras.ops.convert_to_numpy(self.rates).tolist()}
 
 

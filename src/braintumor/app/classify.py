@@ -25,9 +25,9 @@ def classify(scans, classifier: Classifier) -> pd.DataFrame:
         classifier: See ``engines.load_classifier``.
 
     Returns:
-        One row a page: ``file``, ``page``, ``p_<label>``, ``similarity``, ``problem`` (""
-        or why there is no answer), ``unlike`` (less similar to the training scans than
-        nearly all of validation), ``predicted``, ``says`` for a person.
+        One row a page: ``file``, ``page``, ``p_<label>``, ``similarity``, ``problem``
+        ("" or why there is no answer), ``unlike`` (less similar to the training scans
+        than nearly all of validation), ``predicted``, ``says`` for a person.
     """
     return pd.concat(classify_batches(images_in(scans), classifier), ignore_index=True)
 

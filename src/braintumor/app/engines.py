@@ -48,7 +48,8 @@ class Classifier(Protocol):
         """Draw Grad-CAM (arXiv:1610.02391) of one class index for each scan.
 
         Returns:
-            float32 (n, size, size), in [0, 1]; all 0 where nothing speaks for the class.
+            float32 (n, size, size), in [0, 1]; all 0 where nothing speaks for the
+            class.
         """
 
 
@@ -59,7 +60,8 @@ def load_classifier(
 
     Args:
         place: Its file, or a URL, which is fetched once; None: the one in ``models/``.
-        sha256: Its checksum; one in ``checksums.txt`` beside the file is compared anyway.
+        sha256: Its checksum; one in ``checksums.txt`` beside the file is compared
+            anyway.
 
     Raises:
         ValueError: It is damaged, or another one than the checksum says.

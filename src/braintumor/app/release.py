@@ -208,7 +208,8 @@ def write_onnx(classifier: Classifier, file: Path) -> None:
     Args:
         classifier: One of ``package``, loaded.
         file: Takes ``scan``: gray squares of ``images.to_square``, float32 in [0, 1],
-            shape (n, size, size, 1). Gives ``probabilities``, ``similarity``, ``heatmaps``.
+            shape (n, size, size, 1). Gives ``probabilities``, ``similarity``,
+            ``heatmaps``.
 
     Raises:
         ValueError: The backend is not TensorFlow, whose export alone names outputs.

@@ -13,8 +13,8 @@ def use_fused_kernels(
     """Let batch norms use TensorFlow's fused kernel on a processor.
 
     It passes once over the features, in their own precision, where Keras makes a dozen
-    passes in float32. The layers stay those of Keras, so a saved file needs nothing from
-    here. On a GPU, or with another backend, nothing changes.
+    passes in float32. The layers stay those of Keras, so a saved file needs nothing
+    from here. On a GPU, or with another backend, nothing changes.
 
     Args:
         layers: Batch norms of a network, changed in place.

@@ -30,8 +30,9 @@ import pandas as pd
 LOST = 20  # seconds without a sign of life, after which a process counts as lost
 EVALUATION = 7200  # seconds that the other processes wait while the first one evaluates
 ENDED = (
-    "This process of the training ended early, by itself (see above) or because another "
-    "one did. Once the cause is mended, start all again: they go on after the last epoch."
+    "This process of the training ended early, by itself (see above) or because "
+    "another one did. Once the cause is mended, start all again: they go on after the "
+    "last epoch."
 )
 
 
@@ -88,8 +89,8 @@ class SharedScanSequence(ScanSequence):
             )
         if 0 < len(images) < share.devices:
             raise ValueError(
-                f"{share.devices} devices cannot share {len(images)} scans of a subset: "
-                "start fewer."
+                f"{share.devices} devices cannot share {len(images)} scans of a "
+                "subset: start fewer."
             )
         super().__init__(images, labels, **options)
         self.share = share
@@ -274,13 +275,13 @@ def join(
             )
         except (ValueError, IndexError) as error:
             raise ValueError(
-                f"The processes cannot meet ({error}): start them under SLURM, Open MPI "
-                "or Kubernetes, or each with --coordinator HOST:PORT --processes N "
+                f"The processes cannot meet ({error}): start them under SLURM, Open "
+                "MPI or Kubernetes, or each with --coordinator HOST:PORT --processes N "
                 "--process 0 ... N-1."
             ) from error
     share = Share(jax.process_index(), jax.process_count(), jax.device_count())
-    # JAX ends a process that has lost another one too abruptly for words of its own. So a
-    # shell waits for the word "end", and explains what happened if it never comes.
+    # JAX ends a process that has lost another one too abruptly for words of its own. So
+    # a shell waits for the word "end", and explains what happened if it never comes.
     explanation = f"read -r end || echo '{ENDED}' >&2"
     watcher = subprocess.Popen(["sh", "-c", explanation], stdin=subprocess.PIPE)
     try:

@@ -35,7 +35,8 @@ def fit_head(
         epochs: The epochs to train, counted from 0.
         keeper: Writes the files of the run.
     """
-    # the same layers and weights as two models: up to the pooled features, and from them
+    # the same layers and weights as two models: up to the pooled features, and from
+    # them
     pooled = model.get_layer("pooled").output
     backbone = keras.Model(model.input, pooled)
     head = keras.Model(pooled, model.output)
@@ -88,8 +89,8 @@ def compute_features(
         what: What lines of progress call it.
 
     Returns:
-        Features, shape (scans, channels), and one-hot labels, shape (scans, classes), in
-        the order of the batches.
+        Features, shape (scans, channels), and one-hot labels, shape (scans, classes),
+        in the order of the batches.
     """
     progress = Progress(what, len(scans))
     features = []

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-# of the instruction sets that oneDNN can be held to, those that multiply bfloat16; besides, all that begin with these
+# the instruction sets that oneDNN can be held to and that multiply bfloat16
 BFLOAT16_ISAS = (
     "DEFAULT",
     "ALL",
@@ -12,27 +12,26 @@ BFLOAT16_ISAS = (
     "AVX512_CORE_BF16",
     "AVX512_CORE_FP16",
 )
+# and what the names of others begin with
 BFLOAT16_FAMILIES = ("AVX10", "AVX512_CORE_AMX")
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the processor can, and the environment does not keep oneDNN, which does it, from using that.
+    """Ask whether oneDNN can multiply bfloat16 natively here.
 
     Returns:
-        False also where /proc/cpuinfo is missing, as nothing is known then.
+        Whether the processor can, and the environment lets oneDNN use that. False where
+        /proc/cpuinfo is missing, as nothing is known then.
     """
     cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists() or not re.search(
-        "avx512_bf16|amx_bf16", cpuinfo.read_text()
-    ):
+    if not cpuinfo.exists():
+        return False
+    if not re.search("avx512_bf16|amx_bf16", cpuinfo.read_text()):
         return False
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         return False
-    highest = (
-        os.environ.get("ONEDNN_MAX_CPU_ISA")
-        or os.environ.get("DNNL_MAX_CPU_ISA")
-        or "DEFAULT"
-    )
-    return highest.upper() in BFLOAT16_ISAS or highest.upper().startswith(
-        BFLOAT16_FAMILIES
-    )
+    highest = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    if not highest:
+        highest = os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT"
+    highest = highest.upper()
+    return highest in BFLOAT16_ISAS or highest.startswith(BFLOAT16_FAMILIES)

@@ -103,8 +103,8 @@ def time_left(history: pd.DataFrame, phases: "list[Phase]") -> str:
         phases: Of the whole training.
 
     Returns:
-        The time left; or, while no epoch of some kind to come has ended, when it will be
-        known.
+        The time left; or, while no epoch of some kind to come has ended, when it will
+        be known.
     """
     seconds_by_kind: dict[tuple[str, bool], list[float]] = {}
     for row in history.itertuples():
