@@ -249,7 +249,7 @@ def _client_environment(folder: Path, login: dict[str, str]) -> dict[str, str]:
 
 
 def _watch(process: Popen, folder: Path, stall_seconds: float) -> None:
-    """Wait until the client ends; ConnectionError where it stalls or brings too much."""
+    """Wait until the client ends; ConnectionError where it stalls or floods."""
     size_before = None
     size = 0
     seconds_still = 0.0
