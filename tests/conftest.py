@@ -44,6 +44,7 @@ QUICK = dict(
 def no_settings_from_outside(monkeypatch):
     """Whoever runs the tests may have chosen scans or a preset for their own work."""
     monkeypatch.delenv("BRAINTUMOR_PRESET", raising=False)
+    monkeypatch.delenv("BRAINTUMOR_WEIGHTS", raising=False)
     monkeypatch.delenv("BRAINTUMOR_DATA", raising=False)
 
 

@@ -28,10 +28,11 @@ def test_single_values_can_be_changed_without_changing_the_preset():
     assert config.settings_from("cpu", seed=0).image_size == 128
 
 
-def test_the_environment_chooses_another_preset(monkeypatch):
+def test_the_environment_chooses_another_preset_and_that_is_said(monkeypatch, capsys):
     monkeypatch.setenv("BRAINTUMOR_PRESET", "sample")
     settings = config.settings_from("full", seed=0)
     assert (settings.preset, settings.image_size) == ("sample", 48)
+    assert "the preset 'sample' instead of 'full'" in capsys.readouterr().out
 
 
 def test_an_empty_variable_is_none(monkeypatch):

@@ -467,6 +467,22 @@ def test_imagenet_weights_are_asked_of_keras_where_they_can_be_had(tiny, monkeyp
     assert asked == ["imagenet"]
 
 
+def test_a_folder_of_weights_in_the_environment_is_taken_and_said(
+    quick, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / backbones.BACKBONES["vgg16"].imagenet_file).touch()
+    monkeypatch.setenv("BRAINTUMOR_WEIGHTS", str(tmp_path))
+    imagenet = quick(weights="imagenet")
+    assert models.with_available_weights(imagenet, "vgg16").weights == str(tmp_path)
+    assert "BRAINTUMOR_WEIGHTS: " in capsys.readouterr().out
+    assert str(tmp_path) not in capsys.readouterr().out
+    # neither for other weights, nor for a network that it does not hold
+    random = quick(weights="random")
+    assert models.with_available_weights(random, "vgg16") is random
+    monkeypatch.setattr(models, "imagenet_available", lambda name: True)
+    assert models.with_available_weights(imagenet, "resnet50") is imagenet
+
+
 def test_only_a_quick_run_falls_back_to_random_weights_and_says_so(
     offline, quick, capsys
 ):

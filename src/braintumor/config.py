@@ -234,7 +234,7 @@ def settings_from(preset: str, **changes: Any) -> Settings:
 
     Args:
         preset: A key of ``PRESETS``. The environment variable ``BRAINTUMOR_PRESET``
-            overrides it.
+            overrides it, which is printed.
         **changes: Settings that differ from the preset; ``seed`` is always needed.
 
     Returns:
@@ -245,6 +245,8 @@ def settings_from(preset: str, **changes: Any) -> Settings:
         TypeError: There is no setting of that name, or ``seed`` is missing.
     """
     name = os.environ.get("BRAINTUMOR_PRESET") or preset
+    if name != preset:
+        print(f"BRAINTUMOR_PRESET: the preset '{name}' instead of '{preset}'.")
     if name not in PRESETS:
         known = ", ".join(PRESETS)
         raise ValueError(

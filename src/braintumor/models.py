@@ -1,7 +1,9 @@
 """What is trained: a backbone under one common head, with its scaling inside."""
 
 import dataclasses
+import os
 import re
+from pathlib import Path
 
 from braintumor.backbones import backbone_named, build_backbone, imagenet_available
 from braintumor.config import Recipe, Settings
@@ -164,18 +166,26 @@ def _on_gpu() -> bool:
 
 
 def with_available_weights(settings: Settings, name: str) -> Settings:
-    """Replace ImageNet weights that cannot be had, in the preset ``sample`` alone.
+    """Find out where ImageNet weights come from, before anything is built.
+
+    The environment variable ``BRAINTUMOR_WEIGHTS`` may name a folder that holds them, for
+    machines that cannot download them. Without them, the preset ``sample`` alone starts
+    from random weights. Both are printed.
 
     Args:
         settings: Of a run.
         name: A key of ``backbones.BACKBONES``.
 
     Returns:
-        The settings, or those of a quick run from random weights, which is printed.
+        The settings as they can be run.
     """
-    if settings.preset != "sample" or settings.weights != "imagenet":
+    if settings.weights != "imagenet":
         return settings
-    if imagenet_available(name):
+    folder = os.environ.get("BRAINTUMOR_WEIGHTS")
+    if folder and (Path(folder) / backbone_named(name).imagenet_file).exists():
+        print("BRAINTUMOR_WEIGHTS: ImageNet weights are read from there.")
+        return dataclasses.replace(settings, weights=folder)
+    if settings.preset != "sample" or imagenet_available(name):
         return settings
     print(
         "ImageNet weights cannot be had: this quick run starts from random ones, "
