@@ -22,7 +22,8 @@ SCANS = [
     for split, subset, grey in [("training", "train", 50)] * (4 - i // 2)
     + [("training", "validation", 100), ("testing", "test", 60)]
 ]
-SCANS = pd.DataFrame(SCANS).assign(box_x=10.0, box_y=20.0, box_w=30.0, box_h=40.0)
+SCANS = pd.DataFrame(SCANS).assign(width=512, height=[400 + n for n in range(22)])
+SCANS = SCANS.assign(box_x=10.0, box_y=20.0, box_w=30.0, box_h=40.0)
 EPOCHS = np.arange(1, 7)
 VGG16 = dict(
     model="vgg16",
@@ -34,10 +35,16 @@ VGG16 = dict(
 VGG16 = pd.DataFrame(
     VGG16 | dict(val_loss=1.2 / EPOCHS, val_accuracy=[0.3, 0.4, 0.6, 0.5, 0.75, 0.7])
 )
-ORIGINAL = VGG16.assign(val_accuracy=0.69)
+REFERENCE = VGG16.assign(val_accuracy=0.69)
 PREDICTED = SCANS.assign(
     predicted="glioma", **{f"p_{label}": float(label == "glioma") for label in LABELS}
 )
+RANKED = PREDICTED.assign(p_no_tumor=(PREDICTED["label"] == "no_tumor") * 0.5)
+RANKED["p_glioma"] = np.linspace(0, 0.5, len(RANKED))
+SPLIT = SCANS.assign(group=[f"patient-{n:03d}" for n in range(len(SCANS))])
+SPLIT["excluded_because"] = ["label conflict"] + [""] * (len(SPLIT) - 1)
+SPLIT.loc[0, "subset"] = "excluded"
+PROBABILITIES = pd.Series([0.7, 0.1, 0.1, 0.1], LABELS)
 IMAGES = [np.full((40, 30 + i), 128, "uint8") for i in range(len(SCANS))]
 SQUARE = np.zeros((32, 32, 1), "float32")
 
@@ -49,12 +56,10 @@ ROWS = [
 
 
 def two_curves(note):
-    figure, (axes, _) = plots.base_figure("Ours beside the original's", note, 3.5, 1, 2)
-    plots.show_curves(
-        axes,
-        "accuracy",
-        [(ORIGINAL[:6], plots.GRAY, "original's "), (VGG16, "#0072B2", "our ")],
-    )
+    figure, (axes, _) = plots.base_figure("Ours beside theirs", note, 3.5, 1, 2)
+    plots.show_curves(axes, REFERENCE[:6], "accuracy", plots.GRAY, "reference")
+    plots.show_curves(axes, VGG16, "accuracy", "#0072B2", "VGG16")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -79,6 +84,17 @@ FIGURES = {
     ),
     "confusion_matrices": lambda note: plots.confusion_matrices(
         dict.fromkeys(["vgg16", "resnet50"], PREDICTED), subset="test", banner=note
+    ),
+    "roc_curves": lambda note: plots.roc_curves(
+        dict.fromkeys(["vgg16", "resnet50"], RANKED), subset="test", banner=note
+    ),
+    "class_counts": lambda note: plots.class_counts(SCANS, banner=note),
+    "sizes_and_intensities": lambda note: plots.sizes_and_intensities(
+        SCANS, banner=note
+    ),
+    "split_flow": lambda note: plots.split_flow(SPLIT, banner=note),
+    "probability_bars": lambda note: plots.probability_bars(
+        PROBABILITIES, title="Glioma, with 70 % confidence", banner=note
     ),
     "interval_chart": lambda note: plots.interval_chart(
         ROWS,
@@ -136,23 +152,38 @@ SAYS = {
     "empty_grid": ["No conflicts"],
     "two_curves": [
         "epoch",
-        "our validation 70 %",
+        "VGG16 validation",
         "accuracy (share of scans)",
-        "original's validation 69 %",
+        "reference training",
     ],
     "training_curves": [
         "VGG16: validation accuracy 75 % at best (epoch 5), 70 % at the end",
         "epoch",
         "accuracy (share of scans)",
-        "loss (cross-entropy)",
+        "loss (cross-entropy, log scale)",
         "fine-tuning from epoch 3",
-        "class, 30 %",
+        "always the largest class, 30 %",
+        "epoch that is kept",
     ],
     "confusion_matrices": [
         "VGG16 calls 1 meningioma scans glioma",
         "predicted label",
         "VGG16: 1 of 4 scans correct",
     ],
+    "roc_curves": [
+        "Hardest class to tell apart on test scans: glioma (AUROC 0.00)",
+        "false positive rate",
+        "no tumor: AUROC 1.00",
+        "guessing: 0.50",
+    ],
+    "class_counts": ["Glioma has 1.2 times as many scans as no tumor", "(n = 18)"],
+    "sizes_and_intensities": ["width (px)", "mean intensity (0 to 255): quartiles"],
+    "split_flow": [
+        "all scans: 22 scans",
+        "excluded: label conflict: 1 scans",
+        "known patients",
+    ],
+    "probability_bars": ["Glioma, with 70 % confidence", "probability", "70 %"],
     "interval_chart": [
         "VGG16 (n = 394)",
         "50 % (45 % to 55 %)",
@@ -194,7 +225,7 @@ def test_nothing_is_cut_off_or_written_over_something_else(draw, note):
 
 @every_figure
 def test_tables_stay_as_they_were(draw):
-    before = [(table, table.copy()) for table in (SCANS, VGG16, ORIGINAL, PREDICTED)]
+    before = [(table, table.copy()) for table in (SCANS, VGG16, REFERENCE, PREDICTED)]
     draw.__wrapped__("")  # past the cache
     for table, copy in before:
         pd.testing.assert_frame_equal(table, copy)

@@ -168,9 +168,9 @@ def _on_gpu() -> bool:
 def with_available_weights(settings: Settings, name: str) -> Settings:
     """Find out where ImageNet weights come from, before anything is built.
 
-    The environment variable ``BRAINTUMOR_WEIGHTS`` may name a folder that holds them, for
-    machines that cannot download them. Without them, the preset ``sample`` alone starts
-    from random weights. Both are printed.
+    The environment variable ``BRAINTUMOR_WEIGHTS`` may name a folder that holds them,
+    for machines that cannot download them. Without them, the preset ``sample`` alone
+    starts from random weights. Both are printed.
 
     Args:
         settings: Of a run.

@@ -6,8 +6,10 @@ once. A ``banner`` is a warning across its top, see ``dataset.DataReport.banner`
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
+
+from braintumor.splits import KNOWN_PATIENTS
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from sklearn.metrics import confusion_matrix
+from matplotlib.ticker import LogLocator, NullFormatter
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 # Okabe and Ito's palette, which color-blind people can tell apart
 MODEL_COLORS = {"vgg16": "#0072B2", "resnet50": "#D55E00"}
@@ -140,59 +143,34 @@ def class_colors(labels: Sequence[str]) -> dict[str, str]:
     return dict(zip(labels, CLASS_PALETTE, strict=False))
 
 
-class Curve(NamedTuple):
-    """The history of one training, as ``show_curves`` draws it.
-
-    Attributes:
-        history: One row an epoch.
-        color: Of both lines.
-        owner: What the labels at the lines begin with, such as ``VGG16 ``; or nothing.
-    """
-
-    history: pd.DataFrame
-    color: str
-    owner: str
-
-
-def show_curves(axes: Axes, score: str, curves: Sequence[Curve]) -> None:
-    """Draw training thin and validation thick, with labels at the right.
+def show_curves(
+    axes: Axes, history: pd.DataFrame, score: str, color: str, owner: str = ""
+) -> None:
+    """Draw one score of a training by epoch: training thin, validation thick.
 
     Args:
         axes: The panel.
-        score: ``accuracy`` or ``loss``.
-        curves: The trainings.
+        history: One row an epoch.
+        score: ``accuracy``, or ``loss`` on a logarithmic axis.
+        color: Of both lines.
+        owner: What the legend calls the training, such as ``VGG16``; or nothing.
     """
-    write: Callable[[float], str]
-    if score == "accuracy":
-        write = percent
-        unit = "share of scans"
-    else:
-        write = "{:.3g}".format
-        unit = "cross-entropy"
-    labels = []  # height of the last point, text, color
-    for history, color, owner in curves:
-        lines = [(score, "training", 1.0), (f"val_{score}", "validation", 2.4)]
-        for column, subset, width in lines:
-            axes.plot(history["epoch"], history[column], color=color, linewidth=width)
-            for last in history[column].tail(1):
-                labels.append((last, f"{owner}{subset} {write(last)}", color))
-    axes.set(xlabel="epoch", ylabel=f"{score} ({unit})")
-    axes.set_ylim(0, 1.02 if score == "accuracy" else None)
-    axes.locator_params("x", integer=True)
-    axes.yaxis.set_major_formatter(write)
-    # from bottom to top, each label a line above the one before
-    place = -1.0
-    for value, text, color in sorted(labels):
-        place = max(place + 0.065, value / axes.get_ylim()[1])
-        axes.text(
-            1.02,
-            place,
-            text,
-            color=color,
-            size=SMALL,
-            va="center",
-            transform=axes.transAxes,
+    lines = [(score, "training", 1.0), (f"val_{score}", "validation", 2.4)]
+    for column, subset, width in lines:
+        label = f"{owner} {subset}".strip()
+        axes.plot(
+            history["epoch"], history[column], color=color, linewidth=width, label=label
         )
+    axes.set_xlabel("epoch")
+    axes.locator_params("x", integer=True)
+    if score == "accuracy":
+        axes.set(ylabel="accuracy (share of scans)", ylim=(0, 1.02))
+        axes.yaxis.set_major_formatter(percent)
+    else:
+        axes.set(ylabel="loss (cross-entropy, log scale)", yscale="log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def training_curves(
@@ -211,21 +189,15 @@ def training_curves(
     """
     best = history.loc[history["val_accuracy"].idxmax()]
     last = history.iloc[-1]
-    kept = percent(best["val_accuracy"])
-    end = percent(last["val_accuracy"])
     color = MODEL_COLORS.get(model, INK)
     title = (
-        f"{display_name(model)}: validation accuracy {kept} at best "
-        f"(epoch {best['epoch']}), {end} at the end"
+        f"{display_name(model)}: validation accuracy {percent(best['val_accuracy'])} "
+        f"at best (epoch {best['epoch']}), {percent(last['val_accuracy'])} at the end"
     )
-    footnote = (
-        "Thin: training. Thick: validation. Circle: the epoch that is kept. "
-        f"Dashed: always the largest class, {percent(baseline)}"
-    )
-    figure, panels = base_figure(title, banner, 3.3, 1, 2, footnote)
+    figure, panels = base_figure(title, banner, 3.7, 1, 2)
     later_phases = history.drop_duplicates("phase")[1:]
     for axes, score in zip(panels, ("accuracy", "loss"), strict=True):
-        show_curves(axes, score, [Curve(history, color, "")])
+        show_curves(axes, history, score, color)
         axes.plot(
             best["epoch"],
             best[f"val_{score}"],
@@ -233,6 +205,7 @@ def training_curves(
             color=INK,
             markerfacecolor="none",
             markersize=10,
+            label="epoch that is kept",
         )
         for start in later_phases.itertuples():
             between_epochs = start.epoch - 0.5
@@ -245,7 +218,215 @@ def training_curves(
                 ha="center",
                 transform=axes.get_xaxis_transform(),
             )
-    panels[0].axhline(baseline, color=GRAY, linewidth=1, linestyle="--")
+    panels[0].axhline(
+        baseline,
+        color=GRAY,
+        linewidth=1,
+        linestyle="--",
+        label=f"always the largest class, {percent(baseline)}",
+    )
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def roc_curves(
+    predictions: dict[str, pd.DataFrame], *, subset: str, banner: str
+) -> Figure:
+    """Draw the ROC curve of each class against all others.
+
+    Args:
+        predictions: The predictions of each model.
+        subset: The subset to show.
+        banner: A warning, or nothing.
+
+    Returns:
+        The figure, one panel a model.
+    """
+    curves = []
+    for model, table in predictions.items():
+        rows = table[table["subset"] == subset]
+        for column in rows.filter(regex="^p_"):
+            label = column.removeprefix("p_")
+            is_class = rows["label"] == label
+            if is_class.nunique() < 2:  # without both kinds of scans there is no curve
+                continue
+            false_positive, true_positive, _ = roc_curve(is_class, rows[column])
+            area = roc_auc_score(is_class, rows[column])
+            curves.append((model, label, area, false_positive, true_positive))
+    worst = min(curves, key=lambda curve: curve[2])
+    title = (
+        f"Hardest class to tell apart on {subset} scans: {display_name(worst[1])} "
+        f"(AUROC {worst[2]:.2f})"
+    )
+    figure, panels = base_figure(title, banner, 3.8, 1, max(2, len(predictions)))
+    colors = class_colors(sorted({curve[1] for curve in curves}))
+    for axes, model in zip(panels, predictions, strict=False):
+        for curve_model, label, area, false_positive, true_positive in curves:
+            if curve_model == model:
+                name = f"{display_name(label)}: AUROC {area:.2f}"
+                axes.plot(
+                    false_positive, true_positive, color=colors[label], label=name
+                )
+        axes.plot([0, 1], [0, 1], color=GRAY, linestyle=":", label="guessing: 0.50")
+        axes.set(xlabel="false positive rate", ylabel="true positive rate")
+        axes.xaxis.set_major_formatter(percent)
+        axes.yaxis.set_major_formatter(percent)
+        axes.set_title(display_name(model), size=10, weight="bold")
+        axes.legend(loc="lower right", fontsize=SMALL, frameon=False)
+    for axes in panels[len(predictions) :]:
+        axes.remove()
+    return figure
+
+
+def class_counts(table: pd.DataFrame, *, banner: str) -> Figure:
+    """Draw how many scans of each class each folder holds.
+
+    Args:
+        table: A ``dataset.scan_table``.
+        banner: A warning, or nothing.
+
+    Returns:
+        The figure, one panel a folder.
+    """
+    counts = pd.crosstab(table["split"], table["label"]).loc[["training", "testing"]]
+    totals = counts.sum()
+    times = totals.max() / totals.min()
+    title = (
+        f"{display_name(totals.idxmax()).capitalize()} has {times:.1f} times as many "
+        f"scans as {display_name(totals.idxmin())}"
+    )
+    figure, panels = base_figure(title, banner, 2.4, 1, 2, sharey=True)
+    colors = class_colors(counts.columns)
+    for axes, (split, scans) in zip(panels, counts.iterrows(), strict=True):
+        names = [display_name(label) for label in scans.index]
+        bars = axes.barh(names, scans, color=[colors[label] for label in scans.index])
+        axes.bar_label(bars, [f"{count:,}" for count in scans], padding=3)
+        axes.set(
+            title=f"{display_name(split)} (n = {scans.sum():,})",
+            xlabel="scans",
+            xmargin=0.2,
+        )
+    panels[0].invert_yaxis()
+    return figure
+
+
+def sizes_and_intensities(scans: pd.DataFrame, *, banner: str) -> Figure:
+    """Draw how large and how bright the scans of each folder are.
+
+    Args:
+        scans: One row a scan, with ``split``, ``label``, ``width`` and ``height`` (px)
+            and ``mean_intensity`` (0 to 255).
+        banner: A warning, or nothing.
+
+    Returns:
+        The figure: sizes as points, mean intensities as quartiles of each class.
+    """
+    by_split = scans.groupby("split")["mean_intensity"].median()
+    title = (
+        f"Median intensity: {by_split['training']:.0f} in the Training folder, "
+        f"{by_split['testing']:.0f} in Testing (of 255)"
+    )
+    figure, (sizes, intensities) = base_figure(title, banner, 3.2, 1, 2)
+    colors = {"training": INK, "testing": MODEL_COLORS["resnet50"]}
+    for split, rows in scans.groupby("split", sort=False):
+        sizes.plot(
+            rows["width"],
+            rows["height"],
+            ".",
+            color=colors[split],
+            alpha=0.4,
+            label=display_name(split),
+        )
+    sizes.set(xlabel="width (px)", ylabel="height (px)")
+    labels = sorted(scans["label"].unique())
+    shifts = {"training": -0.15, "testing": 0.15}
+    for (split, label), rows in scans.groupby(["split", "label"]):
+        low, middle, high = rows["mean_intensity"].quantile([0.25, 0.5, 0.75])
+        y = labels.index(label) + shifts[split]
+        intensities.plot([low, high], [y, y], color=colors[split], linewidth=3)
+        intensities.plot(middle, y, "o", color=colors[split], markersize=7)
+    intensities.set_yticks(range(len(labels)), [display_name(name) for name in labels])
+    intensities.invert_yaxis()
+    intensities.set_xlabel("mean intensity (0 to 255): quartiles")
+    handles, names = sizes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def split_flow(table: pd.DataFrame, *, banner: str) -> Figure:
+    """Draw how scans come into their subsets.
+
+    Args:
+        table: Scans with their subsets.
+        banner: A warning, or nothing.
+
+    Returns:
+        A flow chart with the scans, and the groups and known patients among them.
+    """
+    title = "No patient and no group of near-duplicates is in two subsets"
+    figure, (axes,) = base_figure(title, banner, 3.6, subplot_kw=WITHOUT_AXES)
+    axes.set(xlim=(0, 3), ylim=(0, 1))
+    boxes = []  # x, y, heading, rows; then its parent's place
+    y = 0.85
+    for split in ("training", "testing"):
+        of_split = table[table["split"] == split]
+        parts = []
+        for subset in ("train", "validation", "other_source", "test"):
+            parts.append((subset, of_split[of_split["subset"] == subset]))
+        excluded = of_split[of_split["subset"] == "excluded"]
+        for reason, rows in excluded.groupby("excluded_because"):
+            parts.append((f"excluded: {reason}", rows))
+        parts = [(name, rows) for name, rows in parts if len(rows)]
+        top = y
+        for name, rows in parts:
+            boxes.append((2.1, y, display_name(name), rows, (1.35, top)))
+            y -= 0.2
+        boxes.append((1.05, top, display_name(split), of_split, (0.4, 0.85)))
+    boxes.append((0.1, 0.85, "all scans", table, None))
+    for x, y, heading, rows, parent in boxes:
+        known = rows.loc[rows["group"].str.startswith(KNOWN_PATIENTS), "group"]
+        text = (
+            f"{heading}: {len(rows):,} scans\n{rows['group'].nunique()} groups, "
+            f"{known.nunique()} known patients"
+        )
+        axes.annotate(
+            text,
+            xy=(x, y),
+            va="center",
+            size=SMALL,
+            bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": GRAY},
+        )
+        if parent:
+            axes.annotate(
+                "",
+                xy=(x - 0.05, y),
+                xytext=parent,
+                arrowprops={"arrowstyle": "->", "color": GRAY},
+            )
+    return figure
+
+
+def probability_bars(probabilities: pd.Series, *, title: str, banner: str) -> Figure:
+    """Draw the probabilities of one scan.
+
+    Args:
+        probabilities: By class, in [0, 1].
+        title: The message of the figure.
+        banner: A warning, or nothing.
+
+    Returns:
+        The figure.
+    """
+    height = 0.6 + 0.35 * len(probabilities)
+    figure, (axes,) = base_figure(title, banner, height)
+    names = [display_name(label) for label in probabilities.index]
+    colors = class_colors(list(probabilities.index))
+    bars = axes.barh(names, probabilities, color=list(colors.values()))
+    axes.bar_label(bars, [percent(share) for share in probabilities], padding=3)
+    axes.set(xlabel="probability", xlim=(0, 1.1))
+    axes.xaxis.set_major_formatter(percent)
+    axes.invert_yaxis()
     return figure
 
 
