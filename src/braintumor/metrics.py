@@ -379,6 +379,61 @@ def mean_interval(values: pd.Series, groups: pd.Series) -> tuple[float, float, f
     return float(values.mean()), float(bounds[0.025]), float(bounds[0.975])
 
 
+def accuracy_interval(predictions: list[pd.DataFrame]) -> tuple[float, float, float]:
+    """Compute the accuracy over several seeds, with its interval.
+
+    Args:
+        predictions: Of one subset, a table for each seed. The scans may differ, as
+            validation scans do.
+
+    Returns:
+        The accuracy, and the bounds of its interval, for which each group is drawn with
+        all its scans in all seeds.
+    """
+    table = pd.concat(predictions, ignore_index=True)
+    correct = (table["label"] == table["predicted"]).astype(float)
+    return mean_interval(correct, table["group"])
+
+
+def summarize_seeds(scores: pd.DataFrame) -> pd.DataFrame:
+    """Summarize runs that differ by their seed alone.
+
+    Args:
+        scores: Rows of metrics.csv.
+
+    Returns:
+        One row for each setting and subset: how many seeds, scans, groups and known
+        patients, and mean ± standard deviation of the scores over seeds, as text.
+        Where the seeds have other scans, their numbers are those of the first.
+    """
+    rows = []
+    settings = scores.groupby([*RUN_COLUMNS, "subset"], sort=False)
+    for values, seeds in settings:
+        row = dict(zip([*RUN_COLUMNS, "subset"], values, strict=True))
+        row["seeds"] = len(seeds)
+        for column in ("n", "groups", "known_patients"):
+            row[column] = seeds[column].iloc[0]
+        for score in ("accuracy", "macro_f1", "missed_tumor_rate", "false_alarm_rate"):
+            row[score] = mean_and_deviation(seeds[score])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def mean_and_deviation(shares: pd.Series) -> str:
+    """Write the mean of several seeds, and their standard deviation.
+
+    Args:
+        shares: In [0, 1], one a seed.
+
+    Returns:
+        Such as ``71.8 ± 1.7 %``; a single seed has no deviation.
+    """
+    mean = 100 * shares.mean()
+    if len(shares) == 1:
+        return f"{mean:.1f} %"
+    return f"{mean:.1f} ± {100 * shares.std():.1f} %"
+
+
 def bootstrap(counts: np.ndarray) -> np.ndarray:
     """Draw as many units as there are, with replacement, and sum what they count.
 

@@ -1,6 +1,7 @@
 """What is trained: a backbone under one common head, with its scaling inside."""
 
 import dataclasses
+import math
 import os
 import re
 from pathlib import Path
@@ -138,6 +139,27 @@ def batch_norms(network: keras.Model) -> list[keras.layers.BatchNormalization]:
         for layer in network.layers
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
+
+
+def forward_gflop(network: keras.Model) -> float:
+    """Count the work of one forward pass, in the convolutions of a backbone.
+
+    Args:
+        network: A classifier, or a backbone.
+
+    Returns:
+        Billions of floating-point operations for one scan, a multiplication and an
+        addition counted as two. A training step takes about three times as many.
+    """
+    if "backbone" in [layer.name for layer in network.layers]:
+        network = network.get_layer("backbone")
+    operations = 0
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            _, height, width, _ = layer.output.shape
+            kernel_size = math.prod(layer.kernel.shape)
+            operations += 2 * height * width * kernel_size
+    return operations / 1e9
 
 
 def choose_precision(precision: str) -> str:

@@ -457,6 +457,29 @@ def collect_provenance(
     return provenance
 
 
+def summarize_provenance(provenance: dict[str, Any]) -> str:
+    """Say in a few lines what a result rests on.
+
+    Args:
+        provenance: See ``collect_provenance``.
+
+    Returns:
+        Four lines of text.
+    """
+    subsets = provenance["subsets"].items()
+    counts = ", ".join(f"{count:,} {subset}" for subset, count in subsets)
+    versions = provenance["versions"].items()
+    software = ", ".join(f"{name} {version}" for name, version in versions)
+    lines = [
+        f"data      {provenance['data']}, {provenance['checksums']}",
+        f"split     {provenance['protocol']}, seed {provenance['seed']}: {counts} scans",
+        f"training  {provenance['recipe']}, weights {provenance['weights']}, "
+        f"{provenance['image_size']} px, {provenance['precision']}",
+        f"software  {software}",
+    ]
+    return "\n".join(lines)
+
+
 def save_run(
     settings: Settings,
     model: str,
