@@ -224,8 +224,8 @@ def main() -> None:
     plt.rcParams.update(STYLE)
     draw_accuracy().savefig(FIGURES / "accuracy.png", dpi=DPI)
     draw_confusion().savefig(FIGURES / "confusion_test.png", dpi=DPI)
-    root = dataset.locate_data()
-    if all((root / path).exists() for paths in SCANS.values() for path in paths):
+    root = dataset.named_data(verbose=False)
+    if root is not None:
         draw_scans(root).savefig(FIGURES / "scans.png", dpi=DPI)
 
 

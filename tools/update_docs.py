@@ -9,6 +9,8 @@ import os
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from braintumor import config
+
 import pandas as pd
 from docs_values import (
     findings,
@@ -67,6 +69,9 @@ def values(root: Path) -> dict:
         "full_size": result_files.FULL_SIZE,
         "cpu_size": result_files.CPU_SIZE,
         "seeds": result_files.SEEDS,
+        "presets": config.PRESETS,
+        "cached_augmentations": config.CACHED_AUGMENTATIONS,
+        "NOTEBOOKS": NOTEBOOKS,
         **table_values(metrics, root),
         **finding_values(metrics, root),
         **study_values(metrics, root),
@@ -119,6 +124,7 @@ def study_values(metrics: pd.DataFrame, root: Path) -> dict:
     known["collapse"] = studies.collapse(results)
     known["flagged_images"] = studies.flagged_images(results)
     known["data_facts"] = studies.data_facts(results)
+    known["scan_counts"] = studies.scan_counts(root / "data")
     known["speed"] = studies.speed(results)
     return known
 

@@ -56,6 +56,7 @@ class ImageNetWeights:
         random: The same network from random weights.
         by_seed: Test accuracy, chosen minus transfer, seed by seed.
         all_seeds: The same difference, mean of the seeds.
+        chosen_minus_random: Test accuracy, chosen minus random, first seed.
         transfer_minus_random: Test accuracy, transfer minus random, first seed.
     """
 
@@ -64,6 +65,7 @@ class ImageNetWeights:
     random: RecipeScores
     by_seed: list[Estimate]
     all_seeds: Estimate
+    chosen_minus_random: Estimate
     transfer_minus_random: Estimate
 
 
@@ -250,14 +252,16 @@ def imagenet_weights(metrics: pd.DataFrame, results: Path) -> ImageNetWeights:
         first = chosen_test[chosen_test["seed"] == seed]
         second = transfer_test[transfer_test["seed"] == seed]
         by_seed.append(accuracy_difference(first, second))
-    first_seed = transfer_test[transfer_test["seed"] == 0]
+    chosen_once = chosen_test[chosen_test["seed"] == 0]
+    transfer_once = transfer_test[transfer_test["seed"] == 0]
     return ImageNetWeights(
         chosen=chosen,
         transfer=transfer,
         random=random,
         by_seed=by_seed,
         all_seeds=accuracy_difference(chosen_test, transfer_test),
-        transfer_minus_random=accuracy_difference(first_seed, random_test),
+        chosen_minus_random=accuracy_difference(chosen_once, random_test),
+        transfer_minus_random=accuracy_difference(transfer_once, random_test),
     )
 
 

@@ -44,6 +44,12 @@ def class_name(label: str) -> str:
     return label.replace("_", " ")
 
 
+def image_kind(images: str) -> str:
+    """The name of a kind of images in results/unlike.csv, in the words of the documents."""
+    names = {"Testing scans": "test scans", "phantoms": "synthetic images"}
+    return names.get(images, images)
+
+
 def percent(share: float) -> str:
     """A share in [0, 1] in percent, with one digit after the point: 93.4%."""
     return f"{100 * share:.1f}%"
@@ -72,6 +78,11 @@ def points(estimate: Estimate) -> str:
     low = 100 * estimate.low
     high = 100 * estimate.high
     return f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def in_points(difference: float) -> str:
+    """A difference of shares in points, without sign: 11.9."""
+    return f"{100 * abs(difference):.1f}"
 
 
 def mean(values: Sequence[float]) -> float:
@@ -130,11 +141,13 @@ FILTERS = {
     for function in (
         display_name,
         class_name,
+        image_kind,
         percent,
         whole_percent,
         percent_interval,
         interval,
         points,
+        in_points,
         mean,
         mean_sd,
         mean_sd_number,

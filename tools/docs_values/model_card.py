@@ -27,7 +27,8 @@ class Provenance:
     Attributes:
         setting: How the networks were trained.
         data: The data set, and how many of its checksums were verified.
-        machine: Backend and precision.
+        backend: The backend of Keras.
+        precision: The dtype policy.
         epochs: Epochs of a run.
         batch_size: Scans in a training step.
         subsets: Scans of each subset, seed by seed.
@@ -36,7 +37,8 @@ class Provenance:
 
     setting: Setting
     data: str
-    machine: str
+    backend: str
+    precision: str
     epochs: int
     batch_size: int
     subsets: dict[str, list[int]]
@@ -112,16 +114,18 @@ def provenance(results: Path, setting: Setting) -> Provenance:
     for folder in folders:
         runs.append(json.loads((folder / "settings.json").read_text()))
     keys = ["data", "checksums", "backend", "precision", "epochs", "batch_size"]
-    first, *others = ({key: run[key] for key in keys} for run in runs)
-    if any(other != first for other in others):
-        raise ValueError(f"The runs of {folders[0].name} differ by more than a seed.")
+    first = runs[0]
+    for run in runs:
+        if any(run[key] != first[key] for key in keys):
+            raise ValueError(f"{folders[0].name}: runs differ by more than a seed.")
     subsets = {}
     for subset in ("train", "validation", "test", "excluded"):
         subsets[subset] = [run["subsets"][subset] for run in runs]
     return Provenance(
         setting=setting,
         data=f"{first['data']}, {first['checksums']}",
-        machine=f"{first['backend']}, {first['precision']}",
+        backend=first["backend"],
+        precision=first["precision"],
         epochs=first["epochs"],
         batch_size=first["batch_size"],
         subsets=subsets,

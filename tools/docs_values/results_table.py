@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from docs_values.formatting import listed
+from docs_values.formatting import display_name, listed
 from docs_values.result_files import (
     CPU_SIZE,
     FULL_SIZE,
@@ -53,8 +53,8 @@ class ValidationSets:
     """What the seeds were validated on, in the order of the seeds."""
 
     n: list[int]
-    groups: list[int]
     known_patients: list[int]
+    clusters: list[int]
 
 
 def table_rows(metrics: pd.DataFrame) -> list[TableRow]:
@@ -110,8 +110,8 @@ def validation_sets(metrics: pd.DataFrame) -> ValidationSets:
     seeds = select(metrics, subset="validation", **RANDOM_WEIGHTS)
     return ValidationSets(
         n=seeds["n"].tolist(),
-        groups=seeds["groups"].tolist(),
         known_patients=seeds["known_patients"].tolist(),
+        clusters=(seeds["groups"] - seeds["known_patients"]).tolist(),
     )
 
 
@@ -122,7 +122,7 @@ def backends(folder: Path) -> str:
         folder: A folder of runs.
 
     Returns:
-        Each pair once, such as ``jax, mixed_float16``. Runs of the reference study's
+        Each pair once, such as ``JAX, float16``. Runs of the reference study's
         recipe are left out: they need float32.
     """
     runs = read_settings(folder)
@@ -134,7 +134,8 @@ def _backends_of(runs: Iterable[dict]) -> list[str]:
     pairs = set()
     for run in runs:
         if run["recipe"] != "original":
-            pairs.add(f"{run['backend']}, {run['precision']}")
+            backend = display_name(run["backend"])
+            pairs.add(f"{backend}, {display_name(run['precision'])}")
     return sorted(pairs)
 
 

@@ -225,6 +225,27 @@ class FlaggedImages:
 
 
 @dataclass(frozen=True)
+class ScanCounts:
+    """Scans whose patient is known, and the others.
+
+    Attributes:
+        scans: All scans.
+        known_scans: Scans whose patient is known.
+        patients: Their patients.
+        other_scans: The other scans.
+        clusters: Clusters of near-duplicates among the other scans.
+        by_class: Scans by folder (rows) and class (columns), with totals.
+    """
+
+    scans: int
+    known_scans: int
+    patients: int
+    other_scans: int
+    clusters: int
+    by_class: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Speed:
     """How many times as fast as the reference study's recipe.
 
@@ -466,6 +487,22 @@ def data_facts(results: Path) -> dict[str, int]:
     """Counts of scans, copies, conflicts and shared patients, by the name of the fact."""
     facts = pd.read_csv(results / "data_facts.csv").set_index("fact")["value"]
     return facts.astype(int).to_dict()
+
+
+def scan_counts(data: Path) -> ScanCounts:
+    """How many scans there are, and of how many of them the patient is known."""
+    scans = pd.read_csv(data / "image_groups.csv")
+    known = scans["group"].str.startswith("patient-")
+    by_class = pd.crosstab(scans["split"], scans["label"])
+    by_class["all"] = by_class.sum(axis=1)
+    return ScanCounts(
+        scans=len(scans),
+        known_scans=known.sum(),
+        patients=scans["group"][known].nunique(),
+        other_scans=(~known).sum(),
+        clusters=scans["group"][~known].nunique(),
+        by_class=by_class,
+    )
 
 
 def speed(results: Path) -> Speed:
