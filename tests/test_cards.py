@@ -1,4 +1,4 @@
-"""Model card, CLAIM table and data card: their numbers come from result files, their links lead somewhere."""
+"""Model card, CLAIM table and reliability page: numbers from result files, named tests."""
 
 import re
 from pathlib import Path
@@ -8,20 +8,11 @@ from braintumor import metrics
 import numpy as np
 import pandas as pd
 import pytest
-import update_docs
 from docs_values import formatting, model_card
 
 ROOT = Path(__file__).resolve().parents[1]
 
-CARD = ROOT / "docs" / "model_card.md"
 CLAIM = ROOT / "docs" / "claim.md"
-
-
-@pytest.mark.parametrize("page", [CARD, CLAIM], ids=lambda page: page.stem)
-def test_no_result_is_typed_by_hand(page):
-    template = update_docs.TEMPLATES / "docs" / f"{page.name}.j2"
-    written = template if template.exists() else page
-    assert not re.search(r"\d\s?%|\b0\.\d{2,}", written.read_text())
 
 
 def committed_predictions():
@@ -90,15 +81,6 @@ def test_the_claim_table_has_every_item_once():
     ]
 
 
-def anchors(page):
-    """The anchors that GitHub gives the headings of a page."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
-    return {
-        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        for heading in headings
-    }
-
-
 def test_every_test_that_the_table_of_faults_names_is_there():
     tests = "".join(file.read_text() for file in (ROOT / "tests").glob("test_*.py"))
     named = re.findall(r"`(test_\w+)`", (ROOT / "docs/reliability.md").read_text())
@@ -106,24 +88,3 @@ def test_every_test_that_the_table_of_faults_names_is_there():
         len(named) > 40
         and [name for name in named if f"def {name}(" not in tests] == []
     )
-
-
-PAGES = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "data/README.md",
-    "results/README.md",
-]
-PAGES += [f"docs/{page}.md" for page in ("model_card", "claim", "reliability", "speed")]
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_links_lead_to_files_and_headings_that_exist(name):
-    page = ROOT / name
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        if not link.startswith("https://"):
-            path, _, heading = link.partition("#")
-            target = page.parent / path if path else page
-            assert target.exists(), link
-            assert not heading or heading in anchors(target), link

@@ -1,11 +1,21 @@
 """The documents: their numbers come from result files, and nothing else is committed."""
 
+import json
+import re
 from pathlib import Path
+
+from braintumor import metrics
 
 import pandas as pd
 import pytest
 import update_docs
-from docs_values import findings, formatting, result_files, results_table
+from docs_values import (
+    findings,
+    formatting,
+    model_card,
+    result_files,
+    results_table,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = sorted(update_docs.TEMPLATES.rglob(f"*{update_docs.SUFFIX}"))
@@ -13,6 +23,7 @@ DOCUMENTS = [
     str(template.relative_to(update_docs.TEMPLATES)).removesuffix(update_docs.SUFFIX)
     for template in TEMPLATES
 ]
+RESULT_PAGES = ["docs/findings", "docs/model_card", "docs/claim"]
 LOG = """model,epoch,val_accuracy
 VGG16,1,0.3
 VGG16,2,0.7
@@ -31,6 +42,14 @@ def documents():
 def test_a_document_says_exactly_what_the_result_files_say(name, documents):
     path = ROOT / name
     assert documents[path] == path.read_text(), "call tools/update_docs.py"
+
+
+@pytest.mark.parametrize("name", ["README", *RESULT_PAGES])
+def test_no_result_is_typed_by_hand(name):
+    words = (update_docs.TEMPLATES / f"{name}.md.j2").read_text()
+    for no_result in ("95% interval", "first 20%", "other 80%"):
+        words = words.replace(no_result, "")
+    assert not re.search(r"\d\s?%|\b0\.\d{2,}", words)
 
 
 def test_an_unknown_name_in_a_template_is_an_error():
@@ -175,3 +194,30 @@ def test_what_the_leak_is_worth_is_the_difference_on_the_same_scans():
     assert leak.gain.value == pytest.approx(sum(differences) / len(differences))
     assert leak.gain.low < leak.gain.value < leak.gain.high
     assert leak.known.scans + leak.new.scans == leak.every.scans
+
+
+def test_the_difference_of_two_settings_is_that_of_the_paired_comparison():
+    """Of a single seed; ``metrics`` computes it in another way."""
+    results = ROOT / "results"
+    tables = []
+    for recipe in ("transfer+head", "transfer"):
+        setting = result_files.full_setting(recipe)
+        tables.append(result_files.seed_predictions(results, setting, "test", seeds=1))
+    difference = result_files.accuracy_difference(*tables)
+    expected = metrics.paired_comparison(*tables)
+    assert difference.value == pytest.approx(expected["accuracy"])
+    assert difference.low == pytest.approx(expected["accuracy_low"])
+    assert difference.high == pytest.approx(expected["accuracy_high"])
+
+
+def test_runs_that_differ_by_more_than_a_seed_have_no_common_provenance(tmp_path):
+    setting = result_files.full_setting("transfer")
+    for seed in range(3):
+        folder = result_files.run_folder(tmp_path, setting, seed)
+        folder.mkdir(parents=True)
+        source = result_files.run_folder(ROOT / "results", setting, seed)
+        settings = json.loads((source / "settings.json").read_text())
+        settings["epochs"] = 20 + seed // 2
+        (folder / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="differ by more than a seed"):
+        model_card.provenance(tmp_path, setting)

@@ -12,13 +12,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from docs_values import results_table
-from docs_values.formatting import NAMES, Estimate
+from docs_values.formatting import Estimate, class_name, display_name
 from docs_values.result_files import (
     Setting,
     mean_over_scans,
     read_metrics,
     seed_predictions,
 )
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -147,7 +148,9 @@ def draw_accuracy() -> Figure:
     return figure
 
 
-def _draw_interval(axes, place: float, share: Estimate, color: str, face: str) -> None:
+def _draw_interval(
+    axes: Axes, place: float, share: Estimate, color: str, face: str
+) -> None:
     """One share as a circle on its interval, with its number."""
     axes.plot([share.low, share.high], [place, place], color=color, linewidth=2)
     style = {"color": color, "markerfacecolor": face, "markersize": 8}
@@ -158,8 +161,8 @@ def _draw_interval(axes, place: float, share: Estimate, color: str, face: str) -
 
 def _setting_name(setting: Setting) -> str:
     """A setting in two short lines."""
-    model = NAMES[setting.model]
-    start = NAMES[setting.weights]
+    model = display_name(setting.model)
+    start = display_name(setting.weights)
     name = f"{model}, {start}, {setting.image_size} px"
     if "head" in setting.recipe:
         return f"{name}\nhead crop, more augmentation"
@@ -184,7 +187,7 @@ def draw_confusion() -> Figure:
     setting = results_table.SETTINGS[0]
     predictions = seed_predictions(RESULTS, setting, "test")
     labels = sorted(predictions["label"].unique())
-    names = [plots.display_name(label) for label in labels]
+    names = [class_name(label) for label in labels]
     counts = confusion_matrix(
         predictions["label"], predictions["predicted"], labels=labels
     )

@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from braintumor import plots
+
 NAMES = {
-    "vgg16": "VGG16",
-    "resnet50": "ResNet50",
     "validation": "validation",
     "test": "test set",
     "imagenet": "ImageNet",
@@ -36,7 +36,7 @@ class Estimate:
 
 def display_name(name: str) -> str:
     """The name of a model, subset or start as a person writes it."""
-    return NAMES[name]
+    return NAMES.get(name) or plots.display_name(name)
 
 
 def class_name(label: str) -> str:

@@ -234,6 +234,7 @@ class ScanCounts:
         patients: Their patients.
         other_scans: The other scans.
         clusters: Clusters of near-duplicates among the other scans.
+        known_by_split: Scans whose patient is known, in training and testing.
         by_class: Scans by folder (rows) and class (columns), with totals.
     """
 
@@ -242,6 +243,7 @@ class ScanCounts:
     patients: int
     other_scans: int
     clusters: int
+    known_by_split: dict[str, int]
     by_class: pd.DataFrame
 
 
@@ -501,6 +503,7 @@ def scan_counts(data: Path) -> ScanCounts:
         patients=scans["group"][known].nunique(),
         other_scans=(~known).sum(),
         clusters=scans["group"][~known].nunique(),
+        known_by_split=scans["split"][known].value_counts().to_dict(),
         by_class=by_class,
     )
 
