@@ -19,7 +19,7 @@ ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/ready  ## notebooks 01 to 05 on a small part of the scans (or on phantoms), in minutes, into build/run/
+run: .venv/ready  ## notebooks 01 to 05 on a small part of the scans (or on synthetic images), in minutes, into build/run/
 	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),sample) --into build/run --notebooks '0[1-5]_*'
 
 results: .venv/ready  ## the whole study on all scans, into notebooks/ and results/ (PRESET=cpu-scratch, cpu or full)
@@ -31,14 +31,14 @@ bench: .venv/ready-bench  ## speed beside other ways to do the same, in 20 minut
 	@$(BIN)/python benchmarks/bench.py
 	@$(BIN)/python tools/update_docs.py
 
-scaling: .venv/ready-dev  ## costs of a scan, and what they foretell of more scans and machines, in 15 minutes
+scaling: .venv/ready-dev  ## costs of a scan, and what more scans and machines would take, in 15 minutes
 	@$(BIN)/python benchmarks/scaling.py
 	@$(BIN)/python tools/update_docs.py
 
 demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file)
 	@$(BIN)/python tools/demo.py $(if $(MODEL),--model $(MODEL))
 
-test: .venv/ready-dev style  ## style, unit and property tests, the main notebooks on phantoms: 4 to 8 minutes
+test: .venv/ready-dev style  ## style, unit and property tests, the main notebooks on synthetic images: 4 to 8 minutes
 	@$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST) -m 'not slow'
 
 test-all: .venv/ready-dev .venv/ready-demo lint  ## the same with coverage, and what takes minutes: other notebooks, killed processes

@@ -153,7 +153,10 @@ def test_equal_values_are_no_range():
 
 def test_one_seed_has_no_standard_deviation():
     assert formatting.mean_sd([0.588]) == formatting.percent(0.588)
-    assert formatting.mean_sd([0.8, 0.9, 1.0]) == f"{formatting.percent(0.9)} ± 10.0"
+    assert (
+        formatting.mean_sd([0.8, 0.9, 1.0])
+        == "90.0%\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}10.0"
+    )
 
 
 def test_an_undefined_share_is_a_dash():
@@ -167,6 +170,7 @@ def test_the_recipe_is_chosen_on_the_other_source_whatever_the_test_set_says():
     for recipe, elsewhere, test in scores:
         run = {
             "model": "vgg16",
+            "weights": "imagenet",
             "image_size": 224,
             "protocol": "source",
             "recipe": recipe,

@@ -30,13 +30,6 @@ RESULTS = ROOT / "results"
 FIGURES = RESULTS / "figures"
 WIDTH = 7.0  # inches
 DPI = 100
-STYLE = {
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": "white",
-}
 # two training scans, then two test scans of each class
 SCANS = {
     "glioma": [
@@ -142,8 +135,8 @@ def draw_accuracy() -> Figure:
     axes.grid(axis="x", color=plots.PALE, linewidth=0.5)
     marks = {"validation: unseen patients": "white", "test set": plots.INK}
     for name, face in marks.items():
-        style = {"color": plots.INK, "markerfacecolor": face, "label": name}
-        axes.plot([], [], "o", markersize=8, **style)
+        (mark,) = axes.plot([], [], "o", markersize=8, label=name)
+        mark.set(color=plots.INK, markerfacecolor=face)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
@@ -153,8 +146,8 @@ def _draw_interval(
 ) -> None:
     """One share as a circle on its interval, with its number."""
     axes.plot([share.low, share.high], [place, place], color=color, linewidth=2)
-    style = {"color": color, "markerfacecolor": face, "markersize": 8}
-    axes.plot(share.value, place, "o", **style)
+    (mark,) = axes.plot(share.value, place, "o", markersize=8)
+    mark.set(color=color, markerfacecolor=face)
     text = f"{100 * share.value:.0f}%"
     axes.text(share.high + 0.012, place, text, color=color, va="center", size=10)
 
@@ -224,7 +217,9 @@ def recall_of(predictions: pd.DataFrame, label: str) -> Estimate:
 
 def main() -> None:
     """Draw all figures that can be drawn; without the scans, theirs stays as it is."""
-    plt.rcParams.update(STYLE)
+    plt.rc("font", size=11)
+    plt.rc("axes", titlesize=12)
+    plt.rc("axes.spines", top=False, right=False)
     draw_accuracy().savefig(FIGURES / "accuracy.png", dpi=DPI)
     draw_confusion().savefig(FIGURES / "confusion_test.png", dpi=DPI)
     root = dataset.named_data(verbose=False)

@@ -8,6 +8,7 @@ holds the words. `docs_values` reads the numbers. `make results`, `make bench` a
 import os
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from braintumor import config
 
@@ -55,7 +56,7 @@ NOTEBOOKS = {
 }
 
 
-def values(root: Path) -> dict:
+def values(root: Path) -> dict[str, Any]:
     """The values that templates may name.
 
     Args:
@@ -79,10 +80,10 @@ def values(root: Path) -> dict:
     }
 
 
-def table_values(metrics: pd.DataFrame, root: Path) -> dict:
+def table_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     """What the tables of results show, and what they rest on."""
     results = root / "results"
-    known = {}
+    known: dict[str, Any] = {}
     known["test_set"] = result_files.test_set(metrics)
     known["validation_sets"] = results_table.validation_sets(metrics)
     known["table_rows"] = results_table.table_rows(metrics)
@@ -94,13 +95,13 @@ def table_values(metrics: pd.DataFrame, root: Path) -> dict:
     return known
 
 
-def finding_values(metrics: pd.DataFrame, root: Path) -> dict:
+def finding_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     """What the main study found."""
     results = root / "results"
     data = root / "data"
-    known = {}
+    known: dict[str, Any] = {}
     known["imagenet_weights"] = findings.imagenet_weights(metrics, results)
-    known["recipe_choice"] = findings.recipe_choice(metrics, results)
+    known["recipe_choices"] = findings.recipe_choices(metrics, results)
     known["reference_recipe"] = findings.reference_recipe(metrics, results, data)
     known["leak"] = findings.leak(results, data)
     known["network_comparison"] = findings.network_comparison(results)
@@ -108,10 +109,10 @@ def finding_values(metrics: pd.DataFrame, root: Path) -> dict:
     return known
 
 
-def study_values(metrics: pd.DataFrame, root: Path) -> dict:
+def study_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     """What the side studies found."""
     results = root / "results"
-    known = {}
+    known: dict[str, Any] = {}
     known["shortcut_baseline"] = studies.shortcut_baseline(metrics, results)
     known["copies"] = studies.copies(results)
     known["same_scans"] = studies.same_scans(results)
@@ -129,7 +130,7 @@ def study_values(metrics: pd.DataFrame, root: Path) -> dict:
     return known
 
 
-def page_values(metrics: pd.DataFrame, root: Path) -> dict:
+def page_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     """What the model card and the pages on speed and scaling show."""
     results = root / "results"
     thirds = model_card.area_thirds(pd.read_csv(root / "data" / "image_groups.csv"))
@@ -140,7 +141,7 @@ def page_values(metrics: pd.DataFrame, root: Path) -> dict:
             evaluations.append(
                 model_card.evaluation(metrics, results, setting, subset, thirds)
             )
-    known = {}
+    known: dict[str, Any] = {}
     known["area_thirds"] = thirds
     known["evaluations"] = evaluations
     known["provenance"] = [model_card.provenance(results, each) for each in settings]

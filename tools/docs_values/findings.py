@@ -82,12 +82,14 @@ class RecipeChoice:
     """How the recipe was chosen: by tumors of another source, never by the test set.
 
     Attributes:
+        image_size: Side of the input, in pixels.
         seeds: How many seeds were evaluated there.
         scans: How many scans of the other source.
         ranking: The recipes, the best one first.
-        lead: By how much macro-F1 the first is ahead of the second.
+        lead: By how much macro-F1 the first is ahead of the second, first seed.
     """
 
+    image_size: int
     seeds: int
     scans: int
     ranking: list[RankedRecipe]
@@ -184,24 +186,25 @@ class SeedsAndFolds:
 
 def chosen_recipe(metrics: pd.DataFrame) -> str:
     """The recipe that does best on the other source, whatever the test set says."""
-    ranking = _other_source_ranking(metrics)
+    ranking = _other_source_ranking(metrics, FULL_SIZE)
     return str(ranking.index[0])
 
 
-def _other_source_rows(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows of VGG16 at 224 px on the source that did not train."""
+def _other_source_rows(metrics: pd.DataFrame, image_size: int) -> pd.DataFrame:
+    """The rows of VGG16 from ImageNet weights on the source that did not train."""
     return select(
         metrics,
         model="vgg16",
-        image_size=FULL_SIZE,
+        weights="imagenet",
+        image_size=image_size,
         protocol="source",
         subset="other_source",
     )
 
 
-def _other_source_ranking(metrics: pd.DataFrame) -> pd.Series:
+def _other_source_ranking(metrics: pd.DataFrame, image_size: int) -> pd.Series:
     """Mean macro-F1 there by recipe, the best one first."""
-    rows = _other_source_rows(metrics)
+    rows = _other_source_rows(metrics, image_size)
     means = rows.groupby("recipe")["macro_f1"].mean()
     return means.sort_values(ascending=False)
 
@@ -265,17 +268,31 @@ def imagenet_weights(metrics: pd.DataFrame, results: Path) -> ImageNetWeights:
     )
 
 
-def recipe_choice(metrics: pd.DataFrame, results: Path) -> RecipeChoice:
-    """How the recipe was chosen, and how firmly."""
-    ranking = _other_source_ranking(metrics)
-    seeds = _other_source_rows(metrics)["seed"]
+def recipe_choices(metrics: pd.DataFrame, results: Path) -> list[RecipeChoice]:
+    """How the recipe was chosen, for each image size at which there was a choice."""
+    choices = []
+    for image_size, preset in ((FULL_SIZE, "full"), (CPU_SIZE, "cpu")):
+        ranking = _other_source_ranking(metrics, image_size)
+        if len(ranking) > 1:
+            choices.append(_recipe_choice(metrics, results, image_size, preset))
+    return choices
+
+
+def _recipe_choice(
+    metrics: pd.DataFrame, results: Path, image_size: int, preset: str
+) -> RecipeChoice:
+    """How the recipe was chosen at one image size, and how firmly."""
+    ranking = _other_source_ranking(metrics, image_size)
+    seeds = _other_source_rows(metrics, image_size)["seed"]
     tables = []
     for recipe in ranking.index[:2]:
-        run = run_folder(results, full_setting(recipe, "source"), seeds.min())
+        setting = Setting("vgg16", "imagenet", image_size, recipe, preset, "source")
+        run = run_folder(results, setting, seeds.min())
         tables.append(read_predictions(run, "other_source"))
     first, second = tables
     lead = scoring.paired_comparison(first, second)
     return RecipeChoice(
+        image_size=image_size,
         seeds=seeds.nunique(),
         scans=len(first),
         ranking=[RankedRecipe(recipe, score) for recipe, score in ranking.items()],

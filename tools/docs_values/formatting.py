@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from braintumor import plots
 
+# with spaces that do not break, as cells of tables are narrow on a phone
+PLUS_MINUS = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 NAMES = {
     "validation": "validation",
     "test": "test set",
@@ -95,7 +97,7 @@ def mean_sd(shares: Sequence[float]) -> str:
     center = percent(statistics.mean(shares))
     if len(shares) == 1:
         return center
-    return f"{center} ± {100 * statistics.stdev(shares):.1f}"
+    return f"{center}{PLUS_MINUS}{100 * statistics.stdev(shares):.1f}"
 
 
 def mean_sd_number(values: Sequence[float]) -> str:
@@ -103,7 +105,7 @@ def mean_sd_number(values: Sequence[float]) -> str:
     center = f"{statistics.mean(values):.3f}"
     if len(values) == 1:
         return center
-    return f"{center} ± {statistics.stdev(values):.3f}"
+    return f"{center}{PLUS_MINUS}{statistics.stdev(values):.3f}"
 
 
 def listed(values: Iterable) -> str:
