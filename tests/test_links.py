@@ -72,7 +72,11 @@ def test_every_link_leads_to_a_file_and_a_heading_that_exist(name):
             continue
         path, _, anchor = unquote(target).partition("#")
         file = (ROOT / name).parent / path if path else ROOT / name
-        if not file.exists() or anchor and anchor not in anchors_of(text_of(str(file.resolve()))):
+        if (
+            not file.exists()
+            or anchor
+            and anchor not in anchors_of(text_of(str(file.resolve())))
+        ):
             lost.append(target)
     assert lost == []
 

@@ -1,4 +1,4 @@
-"""What the main study found: a function for each finding, each from its result files."""
+"""What the main study found: a function for each finding, from its result files."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -47,7 +47,7 @@ def class_name(label: str) -> str:
 
 
 def image_kind(images: str) -> str:
-    """The name of a kind of images in results/unlike.csv, in the words of the documents."""
+    """The name of a kind of images of results/unlike.csv in the documents."""
     names = {"Testing scans": "test scans", "phantoms": "synthetic images"}
     return names.get(images, images)
 

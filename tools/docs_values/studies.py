@@ -1,4 +1,4 @@
-"""What the side studies found: a function for each of them, from its own result files."""
+"""What the side studies found: a function for each, from its own result files."""
 
 import json
 from dataclasses import dataclass
@@ -313,7 +313,7 @@ def same_scans(results: Path) -> LeakPart:
 
 
 def other_source(results: Path) -> OtherSource:
-    """The plain recipe on a source that it has not seen, beside those that do better."""
+    """The plain recipe on a source that it has not seen, beside better ones."""
     rows = pd.read_csv(results / "generalise.csv")
     elsewhere = rows[rows["subset"] == "other_source"].set_index("recipe")
     best = elsewhere["macro_f1"].idxmax()
@@ -486,7 +486,7 @@ def flagged_images(results: Path) -> list[FlaggedImages]:
 
 
 def data_facts(results: Path) -> dict[str, int]:
-    """Counts of scans, copies, conflicts and shared patients, by the name of the fact."""
+    """Counts of scans, copies, conflicts and shared patients, by name."""
     facts = pd.read_csv(results / "data_facts.csv").set_index("fact")["value"]
     return facts.astype(int).to_dict()
 
