@@ -121,15 +121,17 @@ def provenance(results: Path, setting: Setting) -> Provenance:
     subsets = {}
     for subset in ("train", "validation", "test", "excluded"):
         subsets[subset] = [run["subsets"][subset] for run in runs]
+    names = [folder.relative_to(results) for folder in folders]
+    data = f"{first['data']}, {first['checksums']}"
     return Provenance(
         setting=setting,
-        data=f"{first['data']}, {first['checksums']}",
+        data=data,
         backend=first["backend"],
         precision=first["precision"],
         epochs=first["epochs"],
         batch_size=first["batch_size"],
         subsets=subsets,
-        folders=[folder.relative_to(results) for folder in folders],
+        folders=names,
     )
 
 

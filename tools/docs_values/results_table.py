@@ -21,14 +21,17 @@ from docs_values.result_files import (
 import pandas as pd
 
 # rows of the table, in this order, where all seeds are there
-SETTINGS = [
+SETTINGS_ON_GPU = [
     Setting("vgg16", "imagenet", FULL_SIZE, "transfer+head+looks", "full"),
     Setting("vgg16", "imagenet", FULL_SIZE, "transfer", "full"),
+]
+SETTINGS_ON_CPU = [
     Setting("vgg16", "imagenet", CPU_SIZE, "transfer+head+looks", "cpu"),
     Setting("vgg16", "imagenet", CPU_SIZE, "transfer", "cpu"),
     Setting("vgg16", "random", CPU_SIZE, "scratch", "cpu-scratch"),
     Setting("resnet50", "random", CPU_SIZE, "scratch", "cpu-scratch"),
 ]
+SETTINGS = SETTINGS_ON_GPU + SETTINGS_ON_CPU
 MODELS = ["vgg16", "resnet50"]
 
 

@@ -355,21 +355,23 @@ def longer(results: Path) -> Longer:
     views = rows["views"].max()
     run = results / "vgg16-scratch+head+looks-patient-96px-seed0" / "settings.json"
     settings = json.loads(run.read_text())
+    plain = rows[rows["recipe"] == "plain"]
+    heads = rows[rows["recipe"] == "heads, looks"]
     return Longer(
         seeds=rows["seed"].nunique(),
         views=views,
         image_size=settings["image_size"],
         epochs=settings["epochs"],
-        plain=_augmented_scores(rows, "plain", 0),
-        plain_views=_augmented_scores(rows, "plain", views),
-        heads=_augmented_scores(rows, "heads, looks", 0),
-        heads_views=_augmented_scores(rows, "heads, looks", views),
+        plain=_augmented_scores(plain, 0),
+        plain_views=_augmented_scores(plain, views),
+        heads=_augmented_scores(heads, 0),
+        heads_views=_augmented_scores(heads, views),
     )
 
 
-def _augmented_scores(rows: pd.DataFrame, recipe: str, views: int) -> AugmentedScores:
+def _augmented_scores(rows: pd.DataFrame, views: int) -> AugmentedScores:
     """Means over the seeds of one recipe of longer.csv."""
-    rows = rows[(rows["recipe"] == recipe) & (rows["views"] == views)]
+    rows = rows[rows["views"] == views]
     validation = rows[rows["subset"] == "validation"]
     test = rows[rows["subset"] == "test"]
     return AugmentedScores(
@@ -465,15 +467,16 @@ def collapse(results: Path) -> Collapse:
     rows = rows[rows["arm"] == "as the original"].set_index("step")
     # one answer for all but a few of the scans, in every measurement until then
     constant = (rows["one_answer"] > 0.99).cummin()
-    last = rows[constant].iloc[-1]
+    last_constant = rows[constant].iloc[-1]
+    end = rows.iloc[-1]
     return Collapse(
-        variance_ratio=rows["variance_ratio"].iloc[0],
-        constant_steps=int(last.name),
-        training=last["training"],
-        validation=last["validation"],
-        validation_renewed=last["all_renewed"],
-        steps=int(rows.index[-1]),
-        final_validation=rows["validation"].iloc[-1],
+        variance_ratio=rows.at[0, "variance_ratio"],
+        constant_steps=last_constant.name,
+        training=last_constant["training"],
+        validation=last_constant["validation"],
+        validation_renewed=last_constant["all_renewed"],
+        steps=end.name,
+        final_validation=end["validation"],
     )
 
 
@@ -495,15 +498,17 @@ def scan_counts(data: Path) -> ScanCounts:
     """How many scans there are, and of how many of them the patient is known."""
     scans = pd.read_csv(data / "image_groups.csv")
     known = scans["group"].str.startswith("patient-")
+    known_scans = scans[known]
+    other_scans = scans[~known]
     by_class = pd.crosstab(scans["split"], scans["label"])
     by_class["all"] = by_class.sum(axis=1)
     return ScanCounts(
         scans=len(scans),
-        known_scans=known.sum(),
-        patients=scans["group"][known].nunique(),
-        other_scans=(~known).sum(),
-        clusters=scans["group"][~known].nunique(),
-        known_by_split=scans["split"][known].value_counts().to_dict(),
+        known_scans=len(known_scans),
+        patients=known_scans["group"].nunique(),
+        other_scans=len(other_scans),
+        clusters=other_scans["group"].nunique(),
+        known_by_split=known_scans["split"].value_counts().to_dict(),
         by_class=by_class,
     )
 
