@@ -3,13 +3,20 @@
 from functools import partial
 from pathlib import Path
 
+from braintumor import dataset
+
 import bench
 import numpy as np
 import pandas as pd
 import pytest
+import subjects
+import turns
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMITTED = ROOT / "results" / "benchmark.csv"
+COLUMNS = ["name", "unit", "ours", "reference", "reference_name", "ratio"]
+
+
+# --- taking turns ---
 
 
 def counting(step):
@@ -18,62 +25,104 @@ def counting(step):
     return lambda: next(values)
 
 
-def test_subjects_warm_up_and_take_turns_and_the_median_counts(capsys):
-    found = bench.medians(
-        repeats=3, ours=partial(counting, 1), theirs=partial(counting, 10)
-    )
-    assert found.to_dict() == {"ours": 2, "theirs": 20}
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["ours", "theirs"],
-        ["1", "10"],
-        ["2", "20"],
-        ["3", "30"],
-    ]
-
-
 def failing():
     raise RuntimeError("no such network")
 
 
+def test_subjects_warm_up_and_take_turns_and_the_median_counts(capsys):
+    two = {"ours": partial(counting, 1), "theirs": partial(counting, 10)}
+    assert turns.measure_medians(two, repeats=3) == {"ours": 2, "theirs": 20}
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert printed == [["ours", "theirs"], ["1", "10"], ["2", "20"], ["3", "30"]]
+
+
+def test_a_subject_that_is_measured_once_is_warm():
+    assert turns.measure_once(partial(counting, 5)) == 5
+
+
 def test_a_subject_that_fails_ends_the_benchmark():
     with pytest.raises(EOFError):
-        bench.medians(ours=failing)
+        turns.measure_medians({"ours": failing})
 
 
-@pytest.mark.parametrize("name", bench.MODELS)
-def test_an_exported_model_answers_as_the_original(networks, name):
+def test_a_rate_is_a_count_divided_by_seconds(monkeypatch):
+    clock = iter([10.0, 14.0])
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: next(clock))
+    measure = turns.rate(8, work=lambda: None)
+    assert measure() == 2
+
+
+# --- subjects ---
+
+
+@pytest.mark.parametrize("name", subjects.MODELS)
+def test_an_exported_network_predicts_as_the_one_of_keras(networks, name):
     pytest.importorskip("openvino", reason="OpenVINO is installed by make bench")
     scans = np.random.default_rng(0).random((16, 32, 32, 1), "float32")
-    expected, found = (
-        networks[name].predict(scans, verbose=0),
-        bench.in_openvino(networks[name], "f32")(scans)[0],
-    )
-    assert np.abs(found - expected).max() <= 1e-3
+    expected = networks[name].predict(scans, verbose=0)
+    found = subjects.in_openvino(networks[name], "f32")(scans)[0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
 
 
-def test_copies_of_phantoms_are_scans_of_their_own_in_so_many_patients(tmp_path):
-    known = bench.many_phantoms(
-        tmp_path, 144, patients=36, drawn=48
-    )  # 12 patients, drawn once, each copied thrice
-    assert known["sha256"].nunique() == 144 and known["group"].nunique() == 36
-    table = bench.dataset.scan_table(tmp_path, known)
-    assert bench.dataset.verify(tmp_path, table, known).verified == 144
-    assert table["group"].nunique() == 36
+def test_copies_of_phantoms_are_scans_of_their_own(tmp_path):
+    known = subjects.many_phantoms(tmp_path, count=144, patients=36, drawn=48)
+    assert known["sha256"].is_unique
+    table = dataset.scan_table(tmp_path, known)
+    assert dataset.verify(tmp_path, table, known).verified == 144
 
 
-def test_the_committed_rows_are_those_of_the_contract():
-    rows = pd.read_csv(COMMITTED)
-    assert list(rows.columns) == [
-        "name",
-        "unit",
-        "ours",
-        "reference",
-        "reference_name",
-        "ratio",
-    ]
-    assert sorted(rows["name"]) == sorted(bench.ROWS)
-    ratio = (rows["ours"] / rows["reference"]).where(
-        ~rows["unit"].isin(bench.LOWER_IS_BETTER), rows["reference"] / rows["ours"]
+def test_copies_of_phantoms_belong_to_as_many_patients_as_asked_for(tmp_path):
+    known = subjects.many_phantoms(tmp_path, count=144, patients=36, drawn=48)
+    assert known["group"].nunique() == 36  # of 12 that are drawn
+
+
+# --- results ---
+
+
+def test_a_ratio_above_1_means_that_ours_is_better():
+    faster = bench.Result("pipeline", "images/s", 20, 10, "the other")
+    shorter = bench.Result("study", "s", 10, 20, "the other")
+    assert faster.ratio == shorter.ratio == 2
+
+
+def test_decoding_once_is_shared_by_the_epochs():
+    speed = bench.FeedingSpeed(
+        decoding=50, augmenting=500, original=10, original_decoding=20, layers=30
     )
-    pd.testing.assert_series_equal(rows["ratio"], ratio, rtol=1e-4, check_names=False)
+    assert speed.decoding_ms == 20 / bench.EPOCHS
+    assert speed.ours == pytest.approx(1000 / (1 + 2))
+
+
+def test_rows_come_in_the_order_of_the_contract():
+    results = [bench.Result(name, "s", 1, 2, "") for name in reversed(bench.ROWS)]
+    table = bench.result_table(results)
+    assert list(table["name"]) == list(bench.ROWS)
+    assert list(table.columns) == COLUMNS
+
+
+@pytest.fixture
+def committed():
+    return pd.read_csv(ROOT / "results" / "benchmark.csv")
+
+
+def test_the_committed_rows_are_those_of_the_contract(committed):
+    assert list(committed.columns) == COLUMNS
+    assert sorted(committed["name"]) == sorted(bench.ROWS)
+
+
+def test_the_committed_ratios_are_those_of_the_committed_measurements(committed):
+    for row in committed.drop(columns="ratio").itertuples(index=False):
+        stored = committed.set_index("name").at[row.name, "ratio"]
+        assert bench.Result(*row).ratio == pytest.approx(stored, rel=1e-4)
+
+
+def test_what_is_written_can_be_read_and_seen(committed, tmp_path):
+    rows = committed.drop(columns="ratio").itertuples(index=False)
+    results = [bench.Result(*row) for row in rows]
+    bench.write_results(results, "verified 3264/3264", tmp_path)
+    written = pd.read_csv(tmp_path / "benchmark.csv")
+    pd.testing.assert_frame_equal(written, committed, rtol=1e-4)
+    assert (tmp_path / "benchmark.json").exists()
+    assert (tmp_path / "figures" / "benchmark.png").exists()
+    assert (tmp_path / "figures" / "benchmark_stages.png").exists()
