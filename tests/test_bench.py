@@ -1,5 +1,8 @@
 """Is the benchmark fair, and is it told as it was measured?"""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -126,3 +129,23 @@ def test_what_is_written_can_be_read_and_seen(committed, tmp_path):
     assert (tmp_path / "benchmark.json").exists()
     assert (tmp_path / "figures" / "benchmark.png").exists()
     assert (tmp_path / "figures" / "benchmark_stages.png").exists()
+
+
+# --- scripts, which make starts without the paths of pytest ---
+
+
+@pytest.mark.parametrize(
+    ("folder", "module", "needed"),
+    [
+        ("benchmarks", "subjects", "phantoms"),
+        ("tools", "docs_values", "bench"),
+        ("tools", "docs_values", "scaling"),
+    ],
+)
+def test_a_script_finds_modules_of_the_other_folder(folder, module, needed):
+    code = (
+        f"import {module}, importlib.util; assert importlib.util.find_spec('{needed}')"
+    )
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT / folder)])
+    environment = os.environ | {"PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
