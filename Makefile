@@ -14,16 +14,16 @@ PYTEST := -q -n 3 --dist loadfile --no-loadscope-reorder --durations=10
 # networks as small as those of the tests gain nothing from threads that wait for each other
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1
 .DELETE_ON_ERROR:
-.PHONY: help run results bench scaling demo test test-all lint style clean
+.PHONY: help run results bench scaling demo test test-all lint style types clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: .venv/ready  ## notebooks 01 to 05 on a small part of the scans (or on synthetic images), in minutes, into build/run/
-	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),sample) --into build/run --notebooks '0[1-5]_*'
+run: .venv/ready  ## notebooks 01 to 06 on a small part of the scans (or on synthetic images), in minutes, into build/run/
+	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),sample) --into build/run --notebooks '0[1-6]_*'
 
 results: .venv/ready  ## the whole study on all scans, into notebooks/ and results/ (PRESET=cpu-scratch, cpu or full)
-	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),cpu-scratch) --into notebooks
+	@$(BIN)/python tools/run_notebooks.py $(if $(PRESET),--preset $(PRESET)) --into notebooks
 	@$(BIN)/python tools/draw_readme_figures.py
 	@$(BIN)/python tools/update_docs.py
 
@@ -44,7 +44,9 @@ test: .venv/ready-dev style  ## style, unit and property tests, the main noteboo
 test-all: .venv/ready-dev .venv/ready-demo lint  ## the same with coverage, and what takes minutes: other notebooks, killed processes
 	@$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST) --cov
 
-lint: style build/audit.txt  ## style of code and notebooks; known weaknesses of the dependencies are listed
+lint: style types build/audit.txt  ## style, docstrings and types; known weaknesses of the dependencies are listed
+types: .venv/ready-dev
+	@$(BIN)/mypy
 style: .venv/ready-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 

@@ -36,8 +36,8 @@ WORKERS = 2  # networks as small as those of a quick run keep one core busy each
 # In a quick run, the notebooks of one row read no results of each other, and run side
 # by side. The one that takes longest comes first.
 SIDE_BY_SIDE = (
-    ("04_train_resnet50", "03_train_vgg16", "02_explore", "02b_audit"),
-    ("05b_certainty", "05c_protocols", "05d_generalise", "06_why_resnet50_collapsed"),
+    ("04_train_resnet50", "03_train_vgg16", "02_explore"),
+    ("05_compare", "06_predict"),
 )
 
 RESULT_COLUMNS = [  # of metrics.csv; shown at the end
@@ -257,17 +257,20 @@ def _place_in_group(source: Path) -> int:
     return 0
 
 
-def kernel_environment(preset: str, notebooks: int) -> dict[str, str]:
+def kernel_environment(preset: str | None, notebooks: int) -> dict[str, str]:
     """Choose the environment variables of kernels.
 
     Args:
-        preset: The preset of ``config.PRESETS`` that all of them use.
+        preset: The preset of ``config.PRESETS`` that all of them use. None: each uses
+            the one that it names.
         notebooks: How many run side by side; several share the cores.
 
     Returns:
         The variables to set.
     """
-    variables = {"BRAINTUMOR_PRESET": preset, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    variables = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    if preset:
+        variables["BRAINTUMOR_PRESET"] = preset
     if notebooks > 1:
         cores = os.cpu_count() or 1
         threads = str(max(1, cores // WORKERS))
@@ -280,14 +283,15 @@ def kernel_environment(preset: str, notebooks: int) -> dict[str, str]:
 
 
 def run_group(
-    group: list[Path], folder: Path, preset: str, lines: StatusLines
+    group: list[Path], folder: Path, preset: str | None, lines: StatusLines
 ) -> list[str]:
     """Run notebooks side by side.
 
     Args:
         group: The notebooks.
         folder: Where the executed notebooks are written.
-        preset: The preset of ``config.PRESETS`` that all of them use.
+        preset: The preset of ``config.PRESETS`` that all of them use. None: each uses
+            the one that it names.
         lines: Where they say how far they are.
 
     Returns:
@@ -375,7 +379,9 @@ def find_notebooks(patterns: list[str]) -> list[Path]:
 def main() -> None:
     """Run the notebooks that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", required=True)
+    parser.add_argument(
+        "--preset", help="what all notebooks use (default: what each of them names)"
+    )
     parser.add_argument(
         "--into", required=True, type=Path, help="folder for the executed notebooks"
     )
@@ -388,7 +394,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quick = arguments.preset == "sample"
     sources = find_notebooks(arguments.notebooks)
-    results = config.settings_from(arguments.preset, seed=0).results_dir
+    results = config.settings_from(arguments.preset or "cpu", seed=0).results_dir
 
     isolate_jupyter()
     if quick:

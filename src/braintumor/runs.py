@@ -472,7 +472,7 @@ def summarize_provenance(provenance: dict[str, Any]) -> str:
     software = ", ".join(f"{name} {version}" for name, version in versions)
     lines = [
         f"data      {provenance['data']}, {provenance['checksums']}",
-        f"split     {provenance['protocol']}, seed {provenance['seed']}: {counts} scans",
+        f"split     {provenance['protocol']}, seed {provenance['seed']}: {counts}",
         f"training  {provenance['recipe']}, weights {provenance['weights']}, "
         f"{provenance['image_size']} px, {provenance['precision']}",
         f"software  {software}",
