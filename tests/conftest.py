@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -184,6 +185,86 @@ def trained(few_phantoms, tmp_path_factory):
             release.package(settings, "tiny", folder / "classifiers"),
             folder,
         )
+
+
+def write_dicom(
+    file, frames, *, photometric="MONOCHROME2", bits=16, signed=0, change=None
+):
+    """Write a DICOM file of a patient with a name.
+
+    ``frames``: stored values, (height, width), (frames, height, width), or with colors
+    behind; ``change``: called with the data set before it is written.
+    """
+    import numpy as np
+
+    pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
+    frames = np.asarray(frames)
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    scan = pydicom.dataset.FileDataset(
+        str(file), {}, file_meta=meta, preamble=b"\0" * 128
+    )
+    scan.SOPClassUID = meta.MediaStorageSOPClassUID
+    scan.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    scan.PatientName = "LOVELACE^ADA"
+    scan.PatientID = "MRN-1815"
+    scan.PatientBirthDate = "18151210"
+    is_color = frames.shape[-1] == 3
+    shape = frames.shape[:-1] if is_color else frames.shape
+    scan.SamplesPerPixel = 3 if is_color else 1
+    if is_color:
+        scan.PlanarConfiguration = 0
+    scan.PhotometricInterpretation = photometric
+    scan.PixelRepresentation = signed
+    scan.BitsAllocated = bits
+    scan.BitsStored = bits
+    scan.HighBit = bits - 1
+    scan.Rows, scan.Columns = shape[-2:]
+    if len(shape) == 3:
+        scan.NumberOfFrames = shape[0]
+    kind = f"<i{bits // 8}" if signed else f"<u{bits // 8}"
+    scan.PixelData = frames.astype(kind).tobytes()
+    if change:
+        change(scan)
+    scan.save_as(file, enforce_file_format=True)
+    return file
+
+
+@pytest.fixture(scope="session")
+def dicom():
+    """What writes a DICOM file."""
+    return write_dicom
+
+
+class Thermometer(NamedTuple):
+    """A classifier that needs no training: the brighter a scan, the more it is ``warm``."""
+
+    network: object
+    card: dict
+
+    def predict(self, scans):
+        """See ``engines.Classifier``."""
+        from braintumor.app.engines import Prediction
+
+        import numpy as np
+
+        warm = scans.mean(axis=(1, 2, 3))
+        probabilities = np.stack([1 - warm, warm], axis=1)
+        return Prediction(np.float32(probabilities), np.ones(len(scans), "float32"))
+
+
+@pytest.fixture
+def thermometer():
+    """A classifier of two classes, at once."""
+    card = {
+        "labels": ["cold", "warm"],
+        "image_size": 32,
+        "frame": "scan",
+        "threshold": 0.5,
+    }
+    return Thermometer(None, card)
 
 
 @pytest.fixture

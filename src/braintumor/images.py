@@ -1,13 +1,21 @@
 """How does an image file become the square that a network sees? Read, crop, resize.
 
-Nothing here needs Keras or pandas, so that a classifier can answer soon.
+Nothing here needs Keras or pandas, so that a classifier can answer soon. Training,
+answers, the page and notebooks all read pixels here: same file, same pixels.
 """
 
 import hashlib
+import io
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+NOT_WHOLE = "no whole image"
+EMPTY_OR_LARGE = "empty, or larger than 67 million pixels"
+BLACK_AND_WHITE = (0.1, 99.9)  # percentiles, for what has more than 8 bits
+TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def examine(path: Path, sha256: str | None = None) -> tuple[np.ndarray | None, str]:
@@ -23,15 +31,92 @@ def examine(path: Path, sha256: str | None = None) -> tuple[np.ndarray | None, s
     """
     try:
         content = np.fromfile(path, "uint8")
-        pixels = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
-    except (OSError, cv2.error) as error:  # OpenCV has no words for people
-        problem = getattr(error, "strerror", None)
-        return None, problem or "empty, or larger than 67 million pixels"
-    if pixels is None:
-        return None, "no whole image"
-    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+    except OSError as error:
+        return None, error.strerror or "no file that can be read"
+    pixels, problem = decode(content)
+    if not problem and sha256 and hashlib.sha256(content).hexdigest() != sha256:
         return pixels, "changed since it was listed"
-    return pixels, ""
+    return pixels, problem
+
+
+def decode(content: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Decode an image file, the first page if it has several.
+
+    Args:
+        content: The bytes of the file, uint8.
+
+    Returns:
+        The gray uint8 pixels (height, width), or None; and what is wrong, or "".
+    """
+    pixels, problem = decode_page(content)
+    if not problem and first_damaged_page(content, pages=1) is not None:
+        return None, NOT_WHOLE
+    return pixels, problem
+
+
+def decode_page(content: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Decode the first page alone, without a second look at it: see ``decode``."""
+    try:
+        pixels = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    except cv2.error:  # it has no words for people
+        return None, EMPTY_OR_LARGE
+    if pixels is None:
+        return None, NOT_WHOLE
+    return to_8_bits(pixels), ""
+
+
+def to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Spread intensities over 0 to 255; uint8 stays as it is.
+
+    Black and white are percentiles, so that no single pixel decides. Values that are no
+    numbers are not counted and become black.
+
+    Args:
+        values: Real numbers of any type and scale, any shape.
+
+    Returns:
+        uint8, the same shape; all 0 where all values are the same.
+    """
+    if values.dtype == np.uint8:
+        return values
+    values = values.astype("float64")
+    numbers = values[np.isfinite(values)]
+    if numbers.size == 0:
+        return np.zeros(values.shape, "uint8")
+    low, high = np.percentile(numbers, BLACK_AND_WHITE)
+    if low == high:  # few pixels differ from all others
+        low, high = numbers.min(), numbers.max()
+    if low == high:
+        return np.zeros(values.shape, "uint8")
+    shares = (np.clip(values, low, high) - low) / (high - low)
+    return np.uint8(np.rint(255 * np.nan_to_num(shares, nan=0)))
+
+
+def first_damaged_page(content: np.ndarray, pages: int) -> int | None:
+    """Find a page of a TIFF file that is damaged.
+
+    OpenCV leaves a strip of 8 bits that it cannot decode black, without a word; Pillow
+    refuses it.
+
+    Args:
+        content: The bytes of an image file, uint8; any but TIFF is taken as whole.
+        pages: How many pages are looked at.
+
+    Returns:
+        The first that is damaged, from 0, or None.
+    """
+    if content[:4].tobytes() not in TIFF_BEGINNINGS:
+        return None
+    from PIL import Image  # few files need it
+
+    with suppress(Exception), Image.open(io.BytesIO(content)) as image:
+        for page in range(pages):
+            image.seek(page)
+            try:
+                image.load()
+            except OSError:
+                return page
+    return None  # whole, or of a kind that only OpenCV knows
 
 
 def read_scan(path: Path, sha256: str | None = None) -> np.ndarray:

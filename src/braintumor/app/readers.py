@@ -1,19 +1,69 @@
 """From what a person names, files or folders or arrays, to gray pixels."""
 
+import hashlib
+import os
 import re
-from io import BytesIO
+import sys
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from braintumor.images import examine
+from braintumor.app import dicom, tiff
+from braintumor.images import NOT_WHOLE, TIFF_BEGINNINGS, decode_page, to_8_bits
 
 import cv2
 import numpy as np
 
-NAMES = r"(?i)\.(jpe?g|png|bmp|tiff?|webp|dcm|dicom)$"  # what is taken from a folder
+Source = str | os.PathLike | np.ndarray
+
+# what is taken from a folder, besides what is DICOM by its first bytes
+NAMES = r"(?i)\.(jpe?g|png|bmp|tiff?|webp|dcm|dicom)$"
+NAMED_AT_MOST = 5  # of the files that are skipped
+FIRST_BYTES = 1024  # what tells a DICOM file
+# kinds of letters that a terminal obeys, a table breaks at, or UTF-8 has no bytes for
+NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
 
 
-def images_in(scans) -> list:
-    """List the images that were named.
+class ImageFile(NamedTuple):
+    """What was read of one image file, or of one array.
+
+    Attributes:
+        pages: Gray uint8 (height, width), one a page or frame; empty where there is a
+            problem.
+        problem: What is wrong, or "".
+        sha256: The checksum of the file; "" where there is none.
+    """
+
+    pages: list[np.ndarray]
+    problem: str
+    sha256: str = ""
+
+
+class FoundImages(NamedTuple):
+    """What was found in what a person named.
+
+    Attributes:
+        images: Paths of files, and arrays.
+        skipped: Files in folders that are no images, and folders that cannot be read.
+    """
+
+    images: list[Path | np.ndarray]
+    skipped: list[Path]
+
+    @property
+    def skipped_in_words(self) -> str:
+        """A sentence about what was skipped, or ""."""
+        if not self.skipped:
+            return ""
+        names = [shown_name(path.name) for path in self.skipped[:NAMED_AT_MOST]]
+        if len(self.skipped) > NAMED_AT_MOST:
+            names.append("...")
+        return f"Skipped {len(self.skipped):,} that are no images: {', '.join(names)}"
+
+
+def images_in(scans: Source | Iterable[Source]) -> list[Path | np.ndarray]:
+    """List the images that were named; what is skipped is counted on stderr.
 
     Args:
         scans: A file, a folder, an array (height, width), or a list of these.
@@ -23,26 +73,98 @@ def images_in(scans) -> list:
 
     Raises:
         FileNotFoundError: There is no image in what was named.
+        TypeError: What was named is none of these.
     """
-    if isinstance(scans, str | Path | np.ndarray):
-        scans = [scans]
-    found = []
-    for scan in scans:
-        if isinstance(scan, np.ndarray) or not Path(scan).is_dir():
-            found.append(scan)
-            continue
-        files = sorted(file for file in Path(scan).rglob("[!.]*") if file.is_file())
-        found += [file for file in files if re.search(NAMES, file.name)]
-    if not found:
+    found = find_images(scans)
+    if found.skipped:
+        print(found.skipped_in_words, file=sys.stderr)
+    if not found.images:
         raise FileNotFoundError("There is no image in what was named.")
-    return found
+    return found.images
 
 
-def read_pages(path: Path | np.ndarray) -> tuple[list[np.ndarray], str]:
-    """Read all pages or frames of an image file.
+def find_images(scans: Source | Iterable[Source]) -> FoundImages:
+    """List the images that were named, and what else is in the folders.
 
-    What has more than 8 bits is spread over 0-255. Of DICOM's tags only those are read
-    that shape the image.
+    Args:
+        scans: A file, a folder, an array (height, width), or a list of these.
+
+    Returns:
+        Named files and arrays as they come; of folders what is an image by its name, or
+        DICOM by its first bytes, sorted. Hidden files and folders are left out.
+
+    Raises:
+        TypeError: What was named is none of these.
+    """
+    if isinstance(scans, str | os.PathLike | np.ndarray):
+        scans = [scans]
+    images: list[Path | np.ndarray] = []
+    skipped: list[Path] = []
+    for scan in scans:
+        if isinstance(scan, np.ndarray):
+            images.append(scan)
+        elif not isinstance(scan, str | os.PathLike):
+            kind = type(scan).__name__
+            raise TypeError(f"A scan is a file, a folder or a NumPy array, no {kind}.")
+        elif os.path.isdir(scan):
+            for path in _files_in(Path(scan), skipped):
+                target = images if _is_image(path) else skipped
+                target.append(path)
+        else:
+            images.append(Path(scan))
+    return FoundImages(images, skipped)
+
+
+def _files_in(folder: Path, unreadable: list[Path]) -> list[Path]:
+    """All files below a folder, sorted; folders that cannot be read go into a list."""
+
+    def note(error: OSError) -> None:
+        unreadable.append(Path(error.filename))
+
+    files = []
+    for parent, folders, names in os.walk(folder, onerror=note):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(parent, name) for name in names if not name.startswith(".")]
+        files += [path for path in paths if os.path.isfile(path)]
+    return sorted(files)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file in a folder is an image by its name, or DICOM by its content."""
+    if re.search(NAMES, path.name):
+        return True
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(FIRST_BYTES)
+    except OSError:
+        return False
+    return dicom.is_dicom(beginning) and not dicom.is_directory(beginning)
+
+
+def shown_name(path: Source) -> str:
+    """Write a path so that any terminal, table and program can show it.
+
+    Args:
+        path: The path of an image, or an array.
+
+    Returns:
+        The path, with a backslash and a number for each control character and each byte
+        that is no letter; "array" for an array.
+    """
+    if isinstance(path, np.ndarray):
+        return "array"
+    return "".join(_shown_letter(letter) for letter in os.fspath(path))
+
+
+def _shown_letter(letter: str) -> str:
+    """A letter, or its escape sequence."""
+    if unicodedata.category(letter) in NOT_SHOWN:
+        return letter.encode("unicode_escape").decode("ascii")
+    return letter
+
+
+def read_pages(path: Source) -> tuple[list[np.ndarray], str]:
+    """Read all pages or frames of an image file: see ``read_image``.
 
     Args:
         path: An image file, or an array, which is its only page.
@@ -50,50 +172,79 @@ def read_pages(path: Path | np.ndarray) -> tuple[list[np.ndarray], str]:
     Returns:
         The pages, gray uint8 (height, width); and what is wrong with the file, or "".
     """
-    if isinstance(path, np.ndarray):
-        return [path], ""
-    try:
-        content = np.fromfile(path, "uint8")
-        if content[128:132].tobytes() == b"DICM":
-            pages = dicom_frames(content)
-        else:
-            _, pages = cv2.imdecodemulti(content, cv2.IMREAD_ANYDEPTH)
-        pages = [_in_8_bits(page) for page in pages]
-    except (OSError, cv2.error):
-        return [], examine(Path(path))[1] or "no whole image"
-    except Exception as error:  # pydicom has many kinds
-        return [], " ".join(str(error).split())[:300] or type(error).__name__
-    return pages, "" if pages else "no whole image"
+    image = read_image(path)
+    return image.pages, image.problem
 
 
-def _in_8_bits(page):
-    if page.dtype == np.uint8:
-        return page
-    return cv2.normalize(page, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+def read_image(path: Source) -> ImageFile:
+    """Read all pages or frames of an image file.
 
-
-def dicom_frames(content: np.ndarray) -> np.ndarray:
-    """Read the frames of a DICOM file as they want to be seen.
+    A file is read whole or not at all. What has more than 8 bits is spread over 0-255.
+    Of DICOM's tags only those are read that shape the image.
 
     Args:
-        content: The bytes of the file.
+        path: An image file, or an array, which is its only page.
 
     Returns:
-        float32 (frames, height, width), larger is brighter.
-
-    Raises:
-        ValueError: pydicom is not installed; it raises others itself.
+        Its pages, or what is wrong.
     """
+    if isinstance(path, np.ndarray):
+        return _read_array(path)
     try:
-        from pydicom import dcmread, pixels
-    except ModuleNotFoundError:
-        raise ValueError("DICOM needs pydicom: pip install pydicom") from None
-    scan = dcmread(BytesIO(content))
-    values = pixels.apply_modality_lut(scan.pixel_array, scan)
-    values = pixels.apply_voi_lut(values, scan)
-    if scan.SamplesPerPixel > 1:
-        values = values.mean(axis=-1)
-    values = np.float32(values)
-    if scan.PhotometricInterpretation == "MONOCHROME1":  # in which white is low
-        values = values.max() - values
-    return values.reshape(-1, scan.Rows, scan.Columns)
+        content = np.fromfile(path, "uint8")
+    except OSError as error:
+        return ImageFile([], error.strerror or "no file that can be read")
+    except ValueError:  # such as a NUL in the name
+        return ImageFile([], "no name of a file")
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        pages, problem = _read_content(content)
+    except MemoryError:
+        pages, problem = [], "too large for the memory"
+    return ImageFile(pages, problem, sha256)
+
+
+def _read_content(content: np.ndarray) -> tuple[list[np.ndarray], str]:
+    """The pages of a file of any format, or a problem."""
+    beginning = content[:FIRST_BYTES].tobytes()
+    if dicom.is_dicom(beginning):
+        try:
+            return dicom.read_frames(content.tobytes()), ""
+        except ValueError as error:
+            return [], str(error)
+    if beginning.startswith(TIFF_BEGINNINGS):
+        return tiff.read_pages(content)
+    try:
+        is_whole, pages = cv2.imdecodemulti(content, cv2.IMREAD_ANYDEPTH)
+    except cv2.error:
+        is_whole, pages = False, []
+    if not is_whole or not pages:
+        return [], decode_page(content)[1] or NOT_WHOLE
+    return [to_8_bits(page) for page in pages], ""
+
+
+def _read_array(array: np.ndarray) -> ImageFile:
+    """An array as the only page, or what is wrong with it."""
+    problem = _array_problem(array)
+    if problem:
+        return ImageFile([], problem)
+    return ImageFile([np.uint8(np.rint(array))], "")
+
+
+def _array_problem(array: np.ndarray) -> str:
+    """Why an array is no scan with intensities from 0 to 255, or ""."""
+    if array.ndim != 2:
+        shape = "no axes" if array.ndim == 0 else f"shape {array.shape}"
+        return f"the array has {shape}: a scan has (height, width)"
+    if array.size == 0:
+        return "the array is empty"
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        return f"the array holds {array.dtype}: a scan holds numbers from 0 to 255"
+    if not np.isfinite(array).all():
+        return "the array holds values that are no numbers (NaN or infinite)"
+    low = array.min()
+    high = array.max()
+    if low < 0 or high > 255 or high <= 1:
+        advice = "a scan has 0 to 255; images.to_8_bits spreads other values"
+        return f"the array holds values from {low:.6g} to {high:.6g}: {advice}"
+    return ""
