@@ -1,24 +1,18 @@
 """Try it on your own scan: one file in, one file out, whatever the format, and nothing of a patient but pixels."""
 
-import functools
-import http.server
 import json
-import shutil
-import threading
-from pathlib import Path
 
 from braintumor import __main__ as command
-from braintumor import config, images, metrics, runs
-from braintumor.app import answers, classify
-from braintumor.support import files
+from braintumor import config, dataset, metrics, runs, training
+from braintumor.app import classify
 
 import cv2
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 LABELS = ["glioma", "meningioma", "no_tumor", "pituitary"]
+RAMP = np.arange(0, 1000, 5).reshape(10, 20)
 
 
 @pytest.fixture(scope="module")
@@ -133,116 +127,10 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
     assert not said["unlike"][said["problem"] != ""].any()
 
 
-@pytest.mark.parametrize(
-    "name", ["scan.png", "scan.jpg", "scan.tif", "scan.bmp", "scan.webp"]
-)
-def test_a_page_is_what_the_study_reads(name, tmp_path):
-    generator = np.random.default_rng(0)
-    cv2.imwrite(
-        str(tmp_path / name),
-        cv2.blur(generator.integers(0, 256, (40, 50, 3), dtype="uint8"), (9, 9)),
-    )
-    (page,), problem = classify.read_pages(tmp_path / name)
-    np.testing.assert_array_equal(page, images.read_scan(tmp_path / name))
-    assert page.dtype == "uint8" and problem == ""
-
-
-def test_more_than_eight_bits_are_spread_and_every_page_of_a_tiff_is_read(tmp_path):
-    pages = [
-        np.linspace(0, most, 600).reshape(20, 30).astype("uint16")
-        for most in (4095, 300)
-    ]
-    cv2.imwritemulti(str(tmp_path / "deep.tiff"), pages)
-    found, problem = classify.read_pages(tmp_path / "deep.tiff")
-    assert (
-        problem == ""
-        and [(page.min(), page.max(), page.dtype) for page in found]
-        == [(0, 255, "uint8")] * 2
-    )
-
-
-def dicom(file, frames, *, photometric="MONOCHROME2", window=None, compressed=False):
-    """Write frames, uint16 (frames, height, width), as a DICOM file of a patient with a name."""
-    pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (
-        "1.2.840.10008.5.1.4.1.1.4",
-        "1.2.3",
-    )
-    scan = pydicom.dataset.FileDataset(
-        str(file), {}, file_meta=meta, preamble=b"\0" * 128
-    )
-    scan.PatientName, scan.PatientID, scan.PatientBirthDate = (
-        "LOVELACE^ADA",
-        "MRN-1815",
-        "18151210",
-    )
-    scan.SamplesPerPixel, scan.PhotometricInterpretation, scan.PixelRepresentation = (
-        1,
-        photometric,
-        0,
-    )
-    scan.BitsAllocated, scan.BitsStored, scan.HighBit = 16, 16, 15
-    scan.Rows, scan.Columns = frames.shape[1:]
-    if len(frames) > 1:
-        scan.NumberOfFrames = len(frames)
-    if window:
-        scan.WindowCenter, scan.WindowWidth = window
-    scan.PixelData = frames.astype("<u2").tobytes()
-    if compressed:
-        scan.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
-    scan.save_as(file, enforce_file_format=True)
-
-
-RAMP = np.arange(0, 1000, 5).reshape(1, 10, 20)
-
-
-def test_dicom_is_read_through_its_window(tmp_path):
-    dicom(tmp_path / "scan.dcm", RAMP, window=(500, 200))
-    (page,), problem = classify.read_pages(tmp_path / "scan.dcm")
-    assert problem == ""
-    assert (page[RAMP[0] <= 400] == 0).all() and (page[RAMP[0] >= 600] == 255).all()
-    assert page[RAMP[0] == 500].item() == pytest.approx(128, abs=2)
-
-
-def test_dicom_in_which_white_is_low_is_turned_round(tmp_path):
-    dicom(tmp_path / "plain.dcm", RAMP)
-    dicom(tmp_path / "turned.dcm", RAMP, photometric="MONOCHROME1")
-    (plain,), (turned,) = (
-        classify.read_pages(tmp_path / name)[0] for name in ("plain.dcm", "turned.dcm")
-    )
-    np.testing.assert_allclose(turned.astype(int), 255 - plain.astype(int), atol=1)
-
-
-def test_compressed_dicom_is_read_as_the_plain_one(tmp_path):
-    both = np.concatenate([RAMP, RAMP[:, ::-1]])
-    dicom(tmp_path / "plain.dcm", both)
-    dicom(tmp_path / "small.dcm", both, compressed=True)
-    plain, small = (
-        classify.read_pages(tmp_path / name) for name in ("plain.dcm", "small.dcm")
-    )
-    assert plain[1] == small[1] == ""
-    np.testing.assert_array_equal(plain[0], small[0])
-
-
-def test_dicom_whose_compression_needs_a_plugin_says_so_and_nothing_of_the_patient(
-    tmp_path,
-):
-    dicom(file := tmp_path / "scan.dcm", RAMP, compressed=True)
-    pydicom = pytest.importorskip("pydicom")
-    scan = pydicom.dcmread(file)
-    scan.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
-    scan.save_as(file)
-    pages, problem = classify.read_pages(file)
-    assert pages == [] and "pylibjpeg" in problem
-    assert not any(secret in problem for secret in ("LOVELACE", "MRN-1815", "18151210"))
-
-
 def test_each_frame_of_dicom_is_answered_and_no_word_about_the_patient_leaves_it(
-    tmp_path, classifier, trained, capsys
+    tmp_path, dicom, trained, capsys
 ):
-    dicom(tmp_path / "frames.dcm", np.concatenate([RAMP, RAMP[:, ::-1], RAMP // 2]))
+    dicom(tmp_path / "frames.dcm", np.stack([RAMP, RAMP[:, ::-1], RAMP // 2]))
     arguments = ["classify", str(tmp_path / "frames.dcm"), "--model", str(trained[3])]
     assert command.main([*arguments, "--json"]) == 0
     assert command.main([*arguments, "--into", str(tmp_path / "said.csv")]) == 0
@@ -250,15 +138,6 @@ def test_each_frame_of_dicom_is_answered_and_no_word_about_the_patient_leaves_it
     assert [json.loads(line)["page"] for line in text.splitlines()] == [0, 1, 2]
     said = text + errors + (tmp_path / "said.csv").read_text()
     assert not any(secret in said for secret in ("LOVELACE", "MRN-1815", "18151210"))
-
-
-def test_without_pydicom_the_remedy_is_named(tmp_path, monkeypatch):
-    (tmp_path / "scan.dcm").write_bytes(b"\0" * 128 + b"DICM")
-    monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
-    assert classify.read_pages(tmp_path / "scan.dcm") == (
-        [],
-        "DICOM needs pydicom: pip install pydicom",
-    )
 
 
 def test_the_command_says_a_line_a_file_and_ends_with_1_where_one_was_bad(
@@ -296,70 +175,8 @@ def test_a_folder_without_images_is_a_sentence(trained, tmp_path):
         command.main(["classify", str(tmp_path), "--model", str(trained[3])])
 
 
-@pytest.mark.parametrize("cut", [0.001, 0.1, 0.5, 0.77, 1])
-def test_a_stopped_command_goes_on_where_it_stopped(trained, tmp_path, cut):
-    arguments = ["classify", str(trained[2]), "--model", str(trained[3]), "--into"]
-    whole, stopped = tmp_path / "whole.csv", tmp_path / "stopped.csv"
-    command.main([*arguments, str(whole)])
-    text = whole.read_text()
-    stopped.write_text(text[: int(len(text) * cut)])
-    command.main([*arguments, str(stopped)])
-    pd.testing.assert_frame_equal(pd.read_csv(stopped), pd.read_csv(whole), rtol=1e-4)
-
-
-def test_a_name_that_looks_like_a_number_is_a_name_and_a_cut_letter_is_no_obstacle(
-    trained, tmp_path, monkeypatch
-):
-    scan = next(trained[2].glob("Testing/*/*.jpg"))
-    for name in ("0001", "0002", "\u00fcber"):
-        shutil.copy(scan, tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    arguments = [
-        "classify",
-        "0001",
-        "0002",
-        "\u00fcber",
-        "--model",
-        str(trained[3]),
-        "--into",
-        "said.csv",
-    ]
-    command.main(arguments)
-    whole = Path("said.csv").read_bytes()
-    Path("said.csv").write_bytes(whole[: whole.index("\u00fc".encode()) + 1])
-    asked = []
-    monkeypatch.setattr(
-        answers,
-        "read_pages",
-        lambda path, read=answers.read_pages: asked.append(path) or read(path),
-    )
-    command.main(arguments)
-    assert Path("said.csv").read_bytes() == whole
-    assert asked == [
-        Path("0002"),
-        Path("\u00fcber"),
-    ]  # the last that was whole, in case it had more pages
-
-
-def test_a_command_that_goes_on_still_ends_with_1_where_an_earlier_file_was_bad(
-    trained, tmp_path
-):
-    (tmp_path / "a.jpg").write_text("no image")
-    for name in ("b.jpg", "c.jpg"):
-        shutil.copy(next(trained[2].glob("Testing/*/*.jpg")), tmp_path / name)
-    arguments = [
-        "classify",
-        str(tmp_path),
-        "--model",
-        str(trained[3]),
-        "--into",
-        str(tmp_path / "said.csv"),
-    ]
-    assert [command.main(arguments), command.main(arguments)] == [1, 1]
-
-
 def test_all_pages_of_a_long_file_are_answered(classifier, tmp_path):
-    pages = [np.roll(np.uint8(RAMP[0] // 4), shift, axis=1) for shift in range(70)]
+    pages = [np.roll(np.uint8(RAMP // 4), shift, axis=1) for shift in range(70)]
     cv2.imwritemulti(str(tmp_path / "long.tif"), pages)
     together, alone = (
         classify.classify(tmp_path / "long.tif", classifier),
@@ -370,14 +187,6 @@ def test_all_pages_of_a_long_file_are_answered(classifier, tmp_path):
     assert together.loc[66, columns].tolist() == pytest.approx(
         alone.loc[0, columns].tolist(), abs=1e-5
     )
-
-
-def test_only_files_that_are_seen_are_taken_from_a_folder(tmp_path):
-    for name in ("scan.png", "._scan.png", "series.dcm/0001.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = [str(file.relative_to(tmp_path)) for file in classify.images_in(tmp_path)]
-    assert found == ["scan.png", "series.dcm/0001.png"]
 
 
 def test_what_stops_a_training_is_a_sentence_and_no_traceback(monkeypatch):
@@ -423,50 +232,6 @@ def test_the_command_trains_as_the_notebooks_do(
                 "scratch",
             ]
         )
-
-
-@pytest.fixture
-def server(trained):
-    """The folder of the packaged classifier on loopback."""
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=trained[3].parent
-    )
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{web.server_address[1]}/{trained[3].name}"
-        web.shutdown()
-
-
-def test_a_classifier_comes_over_the_network_once_and_with_its_checksum(
-    trained, server, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
-    digest = files.checksum(trained[3])
-    network, card = classify.load_classifier(server, digest)
-    assert card == classify.load_classifier(trained[3])[1]
-    assert network.count_params() > 0
-    assert (tmp_path / "braintumor" / trained[3].name).exists()
-    for place, asked in (
-        (f"{server}?again", "0" * 64),
-        (server.replace("braintumor", "none"), digest),
-    ):
-        with pytest.raises(
-            ConnectionError, match="^The classifier cannot be fetched: "
-        ):
-            classify.load_classifier(place, asked)
-
-
-def test_a_wrong_checksum_a_missing_file_and_a_foreign_file_are_refused(
-    trained, tmp_path
-):
-    with pytest.raises(ValueError, match="does not have the checksum 000000000000"):
-        classify.load_classifier(trained[3], "0" * 64)
-    with pytest.raises(FileNotFoundError, match="no classifier 'none.keras'"):
-        classify.load_classifier(tmp_path / "none.keras")
-    foreign = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    foreign.save(tmp_path / "foreign.keras")
-    with pytest.raises(ValueError, match="foreign.keras' is damaged"):
-        classify.load_classifier(tmp_path / "foreign.keras")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The command line: train and evaluate, classify scans, export a classifier."""
 
 import argparse
+import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,8 @@ SCORE_COLUMNS = [
     "accuracy_high",
     "macro_f1",
 ]
+EXPORT_ENDINGS = {"onnx": ".onnx", "openvino": ".xml"}
+STOPPED = 130  # the exit status after Ctrl-C
 # what a person can do something about: shown as a sentence, without a traceback
 EXPECTED_ERRORS = (
     OSError,
@@ -45,16 +49,36 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows the name of the program; None: as it was started.
 
     Returns:
-        The exit status: 1 where a file could not be read, else 0.
+        The exit status: 1 where a file could not be read, 130 after Ctrl-C, else 0.
 
     Raises:
         SystemExit: The command failed; holds a sentence that says why.
     """
     options = build_parser().parse_args(arguments)
+    _show_any_letter()
     try:
         return options.run(options)
+    except BrokenPipeError:  # who reads the answers has read enough, such as head
+        _close_stdout()
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return STOPPED
     except EXPECTED_ERRORS as error:
         sys.exit(f"{error}")
+
+
+def _show_any_letter() -> None:
+    """Let a terminal show letters that it lacks as numbers, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _close_stdout() -> None:
+    """Let what is still to be printed go nowhere, or Python would complain at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -119,8 +143,9 @@ def _add_classify(commands: argparse._SubParsersAction) -> None:
         metavar="PATH",
         help="JPEG, PNG, TIFF, ..., DICOM, or a folder",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    parser.add_argument(
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object a line")
+    form.add_argument(
         "--into",
         type=Path,
         help="write a CSV file; given again, it goes on after the last file in it",
@@ -135,7 +160,7 @@ def _add_classify(commands: argparse._SubParsersAction) -> None:
 def _add_export(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("export", help="write a classifier in another format")
     parser.set_defaults(run=export)
-    parser.add_argument("--to", required=True, choices=["onnx", "openvino"])
+    parser.add_argument("--to", required=True, choices=list(EXPORT_ENDINGS))
     parser.add_argument(
         "--into",
         required=True,
@@ -213,10 +238,10 @@ def classify(options: argparse.Namespace) -> int:
     """
     from braintumor.app import engines, readers
 
-    classifier = engines.load_classifier(options.model, options.sha256)
     files = readers.images_in(options.paths)
     if options.into:
-        return _write_csv(files, classifier, options.into)
+        return _write_csv(files, options)
+    classifier = engines.load_classifier(options.model, options.sha256)
     if options.json:
         return _print_json(files, classifier)
     return _print_lines(files, classifier)
@@ -249,22 +274,28 @@ def _print_json(files: list, classifier: "Classifier") -> int:
     return status
 
 
-def _write_csv(files: list, classifier: "Classifier", into: Path) -> int:
+def _write_csv(files: list[Path], options: argparse.Namespace) -> int:
     """Append answers to those a CSV file has; 1 where a file could not be read."""
-    from braintumor.app import classify as tables
+    from braintumor.app import answers, engines
+    from braintumor.app.answer_file import AnswerFile
+    from braintumor.app.readers import shown_name
 
-    answered = tables.resume_answers(into)
+    file = engines.find_classifier(options.model, options.sha256)
+    classifier = engines.open_classifier(file)
+    answer_file = AnswerFile(options.into, classifier.card["labels"], file)
+    named = {shown_name(path): path for path in files}
+    answered = answer_file.resume(files)
+    remaining = [path for name, path in named.items() if name not in answered]
     status = int(any(answered.values()))
-    remaining = [file for file in files if str(file) not in answered]
-    count = len(files) - len(remaining)
-    for table in tables.classify_batches(remaining, classifier):
-        header = not into.exists()
-        table.to_csv(into, mode="a", header=header, index=False, float_format="%.6g")
-        count += table["file"].nunique()
-        progress = f"{count:,} of {len(files):,} files"
+    count = len(answered)
+    for batch in answers.answer_batches(remaining, classifier):
+        answer_file.append(batch)
+        count += len({answer.file for answer in batch})
+        progress = f"{count:,} of {len(named):,} files"
         print(progress, end="\r", file=sys.stderr, flush=True)
-        if (table["problem"] != "").any():
+        if any(answer.problem for answer in batch):
             status = 1
+    print(file=sys.stderr)
     return status
 
 
@@ -278,15 +309,19 @@ def export(options: argparse.Namespace) -> int:
         The exit status, 0.
 
     Raises:
-        ValueError: The classifier is no Keras file.
+        ValueError: The classifier is no Keras file, or the name is one of another format.
     """
     from braintumor.app import engines, release
 
-    if options.model.endswith(".onnx"):
+    ending = EXPORT_ENDINGS[options.to]
+    if options.into.suffix.lower() != ending:
+        raise ValueError(f"--into {options.into.name} must end with {ending}.")
+    classifier = engines.load_classifier(options.model, options.sha256)
+    if not release.is_exportable(classifier):
         raise ValueError(
             "An ONNX file is no classifier to export from: name a braintumor-....keras."
         )
-    classifier = engines.load_classifier(options.model, options.sha256)
+    options.into.parent.mkdir(parents=True, exist_ok=True)
     release.export(classifier.network, options.to, options.into)
     return 0
 

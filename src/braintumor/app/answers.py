@@ -7,29 +7,34 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from braintumor.app.engines import Classifier
-from braintumor.app.readers import read_pages
+from braintumor.app.readers import Source, read_image, shown_name
 from braintumor.images import to_square
 
 import numpy as np
 
 WARNING = "It is unlike the scans the model learned from: do not rely on this."
-PART = 32  # scans that a network answers at once: a file can have thousands of pages
+FILES_AT_ONCE = 32  # are read together
+SCANS_AT_ONCE = 32  # are answered together: a file can have thousands of pages
 
 
 class Page(NamedTuple):
     """A page of a file, before it is answered.
 
     Attributes:
-        file: The path as it was given, or "array".
+        file: The path as it is shown, or "array".
         number: Which page or frame of the file, from 0.
         pixels: Gray uint8 (height, width); None where there is a problem.
         problem: Why it cannot be read, or "".
+        pages: How many the file has.
+        sha256: The checksum of the file, or "".
     """
 
     file: str
     number: int
     pixels: np.ndarray | None
     problem: str
+    pages: int = 1
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,14 @@ class Answer:
     """What a classifier says of one page.
 
     Attributes:
-        file: The path as it was given, or "array".
+        file: The path as it is shown, or "array".
         page: Which page or frame of the file, from 0.
         probabilities: Of each label; empty where there is no answer.
         similarity: To the most similar training scan, -1 to 1; NaN without an answer.
         unlike: Whether that is less than of nearly all validation scans.
         problem: Why there is no answer, or "".
+        pages: How many the file has.
+        sha256: The checksum of the file, or "".
     """
 
     file: str
@@ -51,11 +58,17 @@ class Answer:
     similarity: float
     unlike: bool
     problem: str
+    pages: int = 1
+    sha256: str = ""
 
     @property
     def ranked(self) -> list[str]:
         """The labels, most probable first."""
-        return sorted(self.probabilities, key=self.probabilities.get, reverse=True)
+
+        def probability(label: str) -> float:
+            return self.probabilities[label]
+
+        return sorted(self.probabilities, key=probability, reverse=True)
 
     @property
     def predicted(self) -> str:
@@ -73,13 +86,13 @@ class Answer:
             line += f" {WARNING}"
         return line
 
-    def _in_words(self, label):
+    def _in_words(self, label: str) -> str:
         percent = 100 * self.probabilities[label]
         return f"{label.replace('_', ' ')} ({percent:.0f} %)"
 
 
 def answer_batches(
-    images: list, classifier: Classifier, batch_size: int = 32
+    images: list[Source], classifier: Classifier, batch_size: int = FILES_AT_ONCE
 ) -> Iterator[list[Answer]]:
     """Answer images batch by batch, so that memory does not grow with their number.
 
@@ -95,36 +108,77 @@ def answer_batches(
         for first in range(0, len(images), batch_size):
             batch = images[first : first + batch_size]
             pages = []
-            read = pool.map(read_pages, batch)
-            for image, (found, problem) in zip(batch, read, strict=True):
-                name = "array" if isinstance(image, np.ndarray) else str(image)
-                for number, pixels in enumerate(found or [None]):
-                    pages.append(Page(name, number, pixels, problem))
+            for image_pages in pool.map(pages_of, batch):
+                pages.extend(image_pages)
             yield answer(pages, classifier)
 
 
+def pages_of(image: Source) -> list[Page]:
+    """Read the pages of an image.
+
+    Args:
+        image: An image file, or an array.
+
+    Returns:
+        Its pages; one without pixels where there is a problem.
+    """
+    name = shown_name(image)
+    found = read_image(image)
+    if found.problem:
+        return [Page(name, 0, None, found.problem, sha256=found.sha256)]
+    pages = []
+    for number, pixels in enumerate(found.pages):
+        pages.append(Page(name, number, pixels, "", len(found.pages), found.sha256))
+    return pages
+
+
 def answer(pages: list[Page], classifier: Classifier) -> list[Answer]:
-    """Answer pages, in their order; a page with a problem gets no answer."""
-    labels, threshold = classifier.card["labels"], classifier.card["threshold"]
+    """Answer pages, in their order; a page with a problem gets no answer.
+
+    Args:
+        pages: Of any files.
+        classifier: See ``engines.load_classifier``.
+
+    Returns:
+        An answer for each page.
+    """
+    labels = classifier.card["labels"]
+    threshold = classifier.card["threshold"]
     readable = [page for page in pages if not page.problem]
     predictions = _predict(readable, classifier)
     answers = []
-    for file, number, _, problem in pages:
-        probabilities, similarity = {}, math.nan
-        if not problem:
+    for page in pages:
+        probabilities = {}
+        similarity = math.nan
+        if not page.problem:
             row, similarity = next(predictions)
             probabilities = dict(zip(labels, row, strict=True))
-        unlike = similarity < threshold
-        answers.append(Answer(file, number, probabilities, similarity, unlike, problem))
+        answers.append(
+            Answer(
+                file=page.file,
+                page=page.number,
+                probabilities=probabilities,
+                similarity=similarity,
+                unlike=similarity < threshold,
+                problem=page.problem,
+                pages=page.pages,
+                sha256=page.sha256,
+            )
+        )
     return answers
 
 
-def _predict(pages, classifier):
+def _predict(
+    pages: list[Page], classifier: Classifier
+) -> Iterator[tuple[list[float], float]]:
     """Probabilities and similarity of each page, as Python's own numbers."""
-    size, frame = classifier.card["image_size"], classifier.card["frame"]
-    for first in range(0, len(pages), PART):
-        part = pages[first : first + PART]
+    size = classifier.card["image_size"]
+    frame = classifier.card["frame"]
+    for first in range(0, len(pages), SCANS_AT_ONCE):
+        part = pages[first : first + SCANS_AT_ONCE]
         squares = [to_square(page.pixels, size, frame)[0] for page in part]
         scans = np.float32(squares)[..., None] / 255
         prediction = classifier.predict(scans)
-        yield from zip(*(output.tolist() for output in prediction), strict=True)
+        probabilities = prediction.probabilities.tolist()
+        similarities = prediction.similarity.tolist()
+        yield from zip(probabilities, similarities, strict=True)

@@ -1,23 +1,18 @@
 """Try it on scans of your own: the answers of a classifier as tables."""
 
 import math
-from collections.abc import Iterator
-from io import StringIO
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
-from braintumor.app.answers import Answer, answer_batches
+from braintumor.app.answers import FILES_AT_ONCE, Answer, answer_batches
 from braintumor.app.engines import Classifier
-from braintumor.app.engines import (
-    load_classifier as load_classifier,  # notebooks find them here
-)
-from braintumor.app.readers import images_in
+from braintumor.app.engines import load_classifier as load_classifier  # for notebooks
+from braintumor.app.readers import Source, images_in
 from braintumor.app.readers import read_pages as read_pages
-from braintumor.support.files import write_table
 
 import pandas as pd
 
 
-def classify(scans, classifier: Classifier) -> pd.DataFrame:
+def classify(scans: Source | Iterable[Source], classifier: Classifier) -> pd.DataFrame:
     """Ask a classifier about scans.
 
     Args:
@@ -33,50 +28,43 @@ def classify(scans, classifier: Classifier) -> pd.DataFrame:
 
 
 def classify_batches(
-    images: list, classifier: Classifier, batch_size: int = 32
+    images: list[Source], classifier: Classifier, batch_size: int = FILES_AT_ONCE
 ) -> Iterator[pd.DataFrame]:
-    """``classify`` for ``images_in``, so many files a table, to bound the memory."""
+    """Ask about many scans, some files at a time, so that memory does not grow.
+
+    Args:
+        images: What ``readers.images_in`` lists.
+        classifier: See ``engines.load_classifier``.
+        batch_size: So many files make a table.
+
+    Yields:
+        Tables as ``classify`` returns them.
+    """
     labels = classifier.card["labels"]
     for answers in answer_batches(images, classifier, batch_size):
         yield as_table(answers, labels)
 
 
 def as_table(answers: list[Answer], labels: list[str]) -> pd.DataFrame:
-    """Answers as the rows of a table: see ``classify`` for its columns."""
-    columns = {"file": [answer.file for answer in answers]}
+    """Write answers as the rows of a table.
+
+    Args:
+        answers: One a page.
+        labels: Of the classifier.
+
+    Returns:
+        The columns that ``classify`` names.
+    """
+    columns: dict[str, list] = {"file": [answer.file for answer in answers]}
     columns["page"] = [answer.page for answer in answers]
     for label in labels:
-        shares = [answer.probabilities.get(label, math.nan) for answer in answers]
-        columns[f"p_{label}"] = shares
+        probabilities = [
+            answer.probabilities.get(label, math.nan) for answer in answers
+        ]
+        columns[f"p_{label}"] = probabilities
     columns["similarity"] = [answer.similarity for answer in answers]
     columns["problem"] = [answer.problem for answer in answers]
     columns["unlike"] = [answer.unlike for answer in answers]
     columns["predicted"] = [answer.predicted for answer in answers]
     columns["says"] = [answer.says for answer in answers]
     return pd.DataFrame(columns)
-
-
-def resume_answers(file: Path) -> dict[str, str]:
-    """Make a CSV file of answers ready to go on with.
-
-    The last file in it may be cut, so its rows are taken out.
-
-    Args:
-        file: What an earlier command wrote; it need not exist.
-
-    Returns:
-        The files that have their answers, with their problems, or "".
-    """
-    text = ""
-    if file.exists():
-        text = file.read_text(encoding="utf-8", errors="replace")
-    whole_lines = text[: text.rfind("\n") + 1]
-    if not whole_lines:
-        file.unlink(missing_ok=True)
-        return {}
-    text = StringIO(whole_lines)
-    table = pd.read_csv(text, dtype={"file": str}, keep_default_na=False)
-    last = table["file"].tail(1).squeeze()
-    table = table[table["file"] != last]
-    write_table(table, file)
-    return table.groupby("file")["problem"].max().to_dict()

@@ -182,6 +182,18 @@ def with_heatmaps(network: keras.Model) -> keras.Model:
     return keras.Model(network.input, outputs, name=network.name)
 
 
+def is_exportable(classifier: Classifier) -> bool:
+    """Say whether a classifier can be written in another format.
+
+    Args:
+        classifier: Of any engine.
+
+    Returns:
+        Whether its network is one of Keras.
+    """
+    return isinstance(classifier.network, keras.Model)
+
+
 def export(network: keras.Model, to: str, file: Path) -> None:
     """Write a classifier in another format, without its card.
 
