@@ -206,8 +206,9 @@ def test_tables_of_both_engines_have_the_same_form(
         row["predicted"] for row in by_keras
     ]
     tables = [pd.read_csv(tmp_path / f"{suffix}.csv") for suffix in (".keras", ".onnx")]
+    others = ["says", "classifier", "classifier_sha256"]
     pd.testing.assert_frame_equal(
-        *(table.drop(columns="says") for table in tables), atol=release.TOLERANCE
+        *(table.drop(columns=others) for table in tables), atol=release.TOLERANCE
     )
 
 
@@ -253,9 +254,6 @@ def test_a_checksum_that_was_asked_for_is_compared(onnx_file):
 
 
 def test_an_onnx_file_of_others_is_refused(onnx_file, tmp_path):
-    (tmp_path / "text.onnx").write_text("no network")
-    with pytest.raises(ValueError, match="text.onnx' is damaged"):
-        engines.load_classifier(tmp_path / "text.onnx")
     foreign = onnx.load(onnx_file)
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "foreign.onnx")

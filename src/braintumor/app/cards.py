@@ -1,6 +1,10 @@
 """The card of a classifier: what its file says about the network in it."""
 
-from typing import TypedDict
+import json
+from numbers import Real
+from typing import TypedDict, cast
+
+FRAMES = ("scan", "head")  # see images.to_square
 
 
 class _Needed(TypedDict):
@@ -50,3 +54,42 @@ class Card(_Needed, total=False):
     seed: int
     precision: str
     versions: dict[str, str]
+
+
+def read_card(text: str | bytes, name: str) -> Card:
+    """Read the card of a classifier, and check what an answer depends on.
+
+    Args:
+        text: JSON.
+        name: The file that it is from.
+
+    Returns:
+        The card.
+
+    Raises:
+        ValueError: It is no card, or lacks something; names the file and what is missing.
+    """
+    try:
+        card = json.loads(text)
+        wrong = _unusable_entries(card)
+    except (ValueError, TypeError, AttributeError):  # no JSON, or no table of entries
+        wrong = ["all"]
+    if wrong:
+        entries = ", ".join(wrong)
+        advice = "take a file that 07_classify_a_scan made."
+        raise ValueError(f"The card of '{name}' is not usable ({entries}): {advice}")
+    return cast(Card, card)
+
+
+def _unusable_entries(card: dict) -> list[str]:
+    """The entries that every card needs and that this one lacks, or has wrong."""
+    labels = card.get("labels")
+    size = card.get("image_size")
+    are_labels = isinstance(labels, list) and len(labels) > 1
+    is_usable = {
+        "labels": are_labels and all(isinstance(label, str) for label in labels),
+        "image_size": isinstance(size, int) and size > 0,
+        "frame": card.get("frame") in FRAMES,
+        "threshold": isinstance(card.get("threshold"), Real),
+    }
+    return [entry for entry, usable in is_usable.items() if not usable]

@@ -1,17 +1,20 @@
 """A classifier file of Keras."""
 
-import json
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from braintumor.app.cards import Card
+from braintumor.app.cards import Card, read_card
 from braintumor.app.engines import Prediction
 from braintumor.app.gradcam import grad_cam
-from braintumor.support.files import read_file, read_model
 
 import keras
 import numpy as np
+
+KERAS_ENDING = ".keras"
+CARD_FILE = "card.json"  # in the archive
 
 
 class KerasClassifier(NamedTuple):
@@ -22,9 +25,34 @@ class KerasClassifier(NamedTuple):
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read a file of ``release.package``; ValueError where it is none."""
-        card = read_file(file, _read_card)
-        return cls(read_model(file, keras.saving.load_model), card)
+        """Read a classifier.
+
+        Args:
+            file: One of ``release.package``.
+
+        Returns:
+            The classifier.
+
+        Raises:
+            ValueError: It is damaged, or a file of others.
+        """
+        try:
+            with zipfile.ZipFile(file) as archive:
+                is_whole = archive.testzip() is None
+                has_card = CARD_FILE in archive.namelist()
+                text = archive.read(CARD_FILE) if is_whole and has_card else b""
+        except zipfile.BadZipFile:
+            is_whole = False
+        if not is_whole:
+            raise ValueError(f"'{file.name}' is damaged: get it again.")
+        if not has_card:
+            raise ValueError(
+                f"'{file.name}' has no card, so nothing is known of its labels: "
+                "take a file that 07_classify_a_scan made."
+            )
+        card = read_card(text, file.name)
+        network = _load_network(file)
+        return cls(network, card)
 
     def predict(self, scans: np.ndarray) -> Prediction:
         """See ``engines.Classifier``."""
@@ -37,6 +65,26 @@ class KerasClassifier(NamedTuple):
         return grad_cam(self.network, scans, classes)
 
 
-def _read_card(file):
-    with zipfile.ZipFile(file) as archive:
-        return json.loads(archive.read("card.json"))
+def _load_network(file: Path) -> keras.Model:
+    """The network in a file that is whole; ValueError where it is none of ours."""
+    try:
+        network = _load_under_any_name(file)
+    except Exception as error:  # Keras raises no kind of its own
+        kind = type(error).__name__
+        raise ValueError(
+            f"'{file.name}' holds no network that Keras {keras.__version__} loads ({kind})."
+        ) from error
+    outputs = getattr(network, "output", None)  # which not every model has
+    if not isinstance(outputs, dict) or not set(Prediction._fields) <= set(outputs):
+        raise ValueError(f"'{file.name}' holds a network that is no classifier.")
+    return network
+
+
+def _load_under_any_name(file: Path) -> keras.Model:
+    """Load a network; Keras itself insists on the ending."""
+    if file.suffix == KERAS_ENDING:
+        return keras.saving.load_model(file)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"network{KERAS_ENDING}"
+        shutil.copyfile(file, copy)
+        return keras.saving.load_model(copy)

@@ -1,19 +1,17 @@
 """A classifier file of ONNX, which answers without Keras, a second after it is asked."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from braintumor.app.cards import Card
+from braintumor.app.cards import Card, read_card
 from braintumor.app.engines import CARD, HEATMAPS, INPUT, Prediction
 from braintumor.app.gradcam import heatmaps_from
-from braintumor.support.files import read_file
 
 import numpy as np
 import onnxruntime
 
 ERRORS_ONLY = 3
-PART = 64  # scans whose heatmaps are made at once
+SCANS_AT_ONCE = 64  # whose heatmaps are made together
 
 
 class OnnxClassifier(NamedTuple):
@@ -24,15 +22,30 @@ class OnnxClassifier(NamedTuple):
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read a file of ``release.write_onnx``; ValueError where it is none."""
-        network = read_file(file, _open)
+        """Read a classifier.
+
+        Args:
+            file: One of ``release.write_onnx``.
+
+        Returns:
+            The classifier.
+
+        Raises:
+            ValueError: It is damaged, or a file of others.
+        """
+        network = _open_session(file)
         metadata = network.get_modelmeta().custom_metadata_map
         if CARD not in metadata:
             raise ValueError(
                 f"'{file.name}' has no card, so nothing is known of its labels: "
                 "take a file that tools/release_classifier.py wrote."
             )
-        return cls(network, json.loads(metadata[CARD]))
+        card = read_card(metadata[CARD], file.name)
+        inputs = {one.name for one in network.get_inputs()}
+        outputs = {one.name for one in network.get_outputs()}
+        if inputs != {INPUT} or outputs != {*Prediction._fields, HEATMAPS}:
+            raise ValueError(f"'{file.name}' holds a network that is no classifier.")
+        return cls(network, card)
 
     def predict(self, scans: np.ndarray) -> Prediction:
         """See ``engines.Classifier``."""
@@ -40,15 +53,23 @@ class OnnxClassifier(NamedTuple):
 
     def heatmaps(self, scans: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """See ``engines.Classifier``."""
-        parts = np.array_split(scans, -(-len(scans) // PART))
-        maps = [self.network.run([HEATMAPS], {INPUT: part})[0] for part in parts]
-        rows = np.arange(len(scans))
-        evidence = np.concatenate(maps)[rows, :, :, classes]
+        parts_count = -(-len(scans) // SCANS_AT_ONCE)
+        maps = []
+        for part in np.array_split(scans, parts_count):
+            maps.append(self.network.run([HEATMAPS], {INPUT: part})[0])
+        scan_index = np.arange(len(scans))
+        evidence = np.concatenate(maps)[scan_index, :, :, classes]
         return heatmaps_from(evidence, scans.shape[1])
 
 
-def _open(file):
+def _open_session(file: Path) -> onnxruntime.InferenceSession:
+    """The network in a file, on the CPU; ValueError where there is none."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     providers = ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(str(file), options, providers=providers)
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=providers)
+    except Exception as error:  # ONNX Runtime has many kinds
+        raise ValueError(
+            f"'{file.name}' is no ONNX file, or it is damaged: get it again."
+        ) from error
