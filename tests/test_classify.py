@@ -3,7 +3,7 @@
 import json
 
 from braintumor import __main__ as command
-from braintumor import config, dataset, metrics, runs, training
+from braintumor import config, images, metrics, runs
 from braintumor.app import classify
 
 import cv2

@@ -19,7 +19,15 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+MAIN = [
+    "01_download",
+    "02_explore",
+    "03_train_vgg16",
+    "04_train_resnet50",
+    "05_compare",
+    "06_predict",
+]
+NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in MAIN]
 
 
 QUICKER = dict(
@@ -31,7 +39,7 @@ QUICKER = dict(
 def copy(tmp_path_factory):
     """The repository without results, a sample preset of seconds, and few phantoms, in an empty place."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("src", "notebooks", "tools"):
+    for name in ("src", "notebooks", "tools", "models"):
         shutil.copytree(
             ROOT / name,
             folder / name,
@@ -50,16 +58,6 @@ def copy(tmp_path_factory):
     return folder
 
 
-MAIN = [
-    "01_download",
-    "02_explore",
-    "03_train_vgg16",
-    "04_train_resnet50",
-    "05_compare",
-]  # what `make run` runs
-OTHER = [notebook.stem for notebook in NOTEBOOKS if notebook.stem not in MAIN]
-
-
 def run_sample(folder, notebooks, **environment):
     command = [
         sys.executable,
@@ -76,46 +74,28 @@ def run_sample(folder, notebooks, **environment):
     )
 
 
-@pytest.mark.parametrize(
-    "notebooks",
-    [MAIN, pytest.param(OTHER, marks=pytest.mark.slow)],
-    ids=["main", "other"],
-)
-def test_notebooks_run_on_the_sample_preset_and_leave_results_only_in_build(
-    copy, notebooks
-):
-    done = run_sample(copy, notebooks, BRAINTUMOR_DATA=str(copy / "phantoms"))
+def test_notebooks_run_on_the_sample_preset_and_leave_results_only_in_build(copy):
+    done = run_sample(copy, MAIN, BRAINTUMOR_DATA=str(copy / "phantoms"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all(
-        re.search(rf"^{notebook} +done in \d+ s$", done.stdout, re.M)
-        for notebook in notebooks
-    )
     assert str(copy) not in done.stdout
     assert not (copy / "results").exists()
-    for notebook in notebooks:
-        assert (copy / "build" / "run" / f"{notebook}.html").exists()
-        executed = nbformat.read(
-            copy / "build" / "run" / f"{notebook}.ipynb", as_version=4
-        )
+    for name in MAIN:
+        assert re.search(rf"^{name} +done in \d+ s$", done.stdout, re.M)
+        assert (copy / "build" / "run" / f"{name}.html").exists()
+        executed = nbformat.read(copy / "build" / "run" / f"{name}.ipynb", 4)
         check_outputs(executed)
-        figures = [
-            output
-            for cell in executed.cells
-            for output in cell.get("outputs", [])
-            if "image/png" in str(output)
-        ]
-        assert figures or notebook == "01_download"
-    if notebooks == OTHER:
-        return
+        assert "image/png" in json.dumps(executed.cells)
+        settings_cell = code_cells(executed)[1]
+        assert "BRAINTUMOR_PRESET: the preset 'sample' instead of" in str(settings_cell)
     first, *_, last = done.stdout.splitlines()
-    assert re.fullmatch(
-        r"These notebooks take about \d+ minutes? on this machine\.", first
+    time_said = r"These notebooks take about \d+ minutes? on this machine\."
+    assert re.fullmatch(time_said, first)
+    forecast = (
+        r"On all scans, `make results`, 03 and 04 alone take about \d+ minutes .*"
     )
-    assert re.fullmatch(
-        r"On all scans, `make results`, 03 and 04 alone take about \d+ minutes .*", last
-    )
+    assert re.fullmatch(forecast, last)
     rows = pd.read_csv(copy / "build" / "results" / "metrics.csv")
-    assert set(zip(rows["model"], rows["subset"])) == {
+    assert set(zip(rows["model"], rows["subset"], strict=True)) == {
         (model, subset)
         for model in ("vgg16", "resnet50")
         for subset in ("validation", "test")
@@ -188,45 +168,47 @@ def test_committed_notebooks_are_executed_and_small(path):
     notebook = nbformat.read(path, as_version=4)
     check_outputs(notebook)
     assert path.stat().st_size < 2_000_000
-    on_phantoms = "PHANTOMS" in json.dumps(
-        [cell.outputs for cell in code_cells(notebook)]
-    )
-    assert on_phantoms == (
-        path.stem == "05g_known_truth"
-    )  # which asks what only drawings can tell
+    outputs = json.dumps([cell.outputs for cell in code_cells(notebook)])
+    assert "PHANTOMS" not in outputs
+    # what its cell says is what was used
+    assert "BRAINTUMOR_PRESET: " not in outputs
+
+
+def test_there_are_no_other_notebooks_than_these_and_the_studies():
+    assert sorted((ROOT / "notebooks").glob("*.ipynb")) == NOTEBOOKS
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_have_the_form_that_contributing_describes(path):
+def test_a_notebook_opens_with_its_question_and_closes_with_its_answer(path):
     notebook = nbformat.read(path, as_version=4)
-    cells, sources = notebook.cells, [cell.source for cell in code_cells(notebook)]
+    cells = notebook.cells
     assert 10 <= len(cells) <= 20
-    assert (
-        cells[0].source.startswith(f"# {path.stem[:2]} · ")
-        and "colab-badge" in cells[0].source
-    )
-    assert all(
-        word in cells[0].source
-        for word in ("**Question.**", "**Reads**", "**Writes**", "**Takes**")
-    )
-    assert (
-        "google.colab" in sources[0]
-        and "from braintumor import" in sources[1]
-        and "seed=" in sources[2]
-    )
-    assert all(len(source.splitlines()) <= 15 for source in sources)
-    assert not any(
-        re.search(r"^\s*(def |class |!|%)", source, re.M) for source in sources
-    )
-    assert (
-        cells[-1].source.startswith("**What we learned.**")
-        and "**Limits.**" in cells[-1].source
-    )
-    assert all(
-        cells[i - 1].cell_type == "markdown"
-        for i in range(3, len(cells))
-        if cells[i].cell_type == "code"
-    )
+    opening = cells[0].source
+    title = opening.splitlines()[0]
+    assert title.startswith(f"# {path.stem[:2]} · ") and title.endswith("?")
+    assert f"/notebooks/{path.name})" in opening and "colab-badge" in opening
+    for word in ("**Question.**", "**Reads**", "**Writes**", "**Takes**"):
+        assert word in opening
+    answer = cells[-2]
+    assert "**Answer.**" in answer.source
+    (shown,) = answer.outputs
+    assert re.search(r"\d", shown["data"]["text/markdown"])
+    closing = cells[-1].source
+    assert closing.startswith("**Limits.** ") and "**Next:** " in closing
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_code_cells_are_short_and_introduced_by_a_sentence(path):
+    notebook = nbformat.read(path, as_version=4)
+    sources = [cell.source for cell in code_cells(notebook)]
+    assert "google.colab" in sources[0]
+    assert "from braintumor import" in sources[1] and "seed=" in sources[1]
+    for source in sources:
+        assert len(source.splitlines()) <= 15
+        assert not re.search(r"^\s*[!%]", source, re.M)
+    kinds = [cell.cell_type for cell in notebook.cells]
+    for place in range(2, len(kinds) - 2):
+        assert "markdown" in kinds[place - 2 : place + 1]
 
 
 def stand_in(folder, command, script):
@@ -302,19 +284,14 @@ def test_on_colab_the_first_cell_installs_the_package_and_elsewhere_it_does_noth
     ).read_text() == "-m pip install -q -e brain-tumor-mri\n"
 
 
-def test_the_training_notebooks_differ_in_one_constant():
+def test_the_training_notebooks_differ_in_their_settings_alone():
     ours, theirs = (
-        [
-            cell.source
-            for cell in code_cells(
-                nbformat.read(ROOT / "notebooks" / name, as_version=4)
-            )
-        ]
-        for name in ("03_train_vgg16.ipynb", "04_train_resnet50.ipynb")
+        [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]
+        for path in NOTEBOOKS[2:4]
     )
-    assert [
-        cell.replace('MODEL = "vgg16"', 'MODEL = "resnet50"') for cell in ours
-    ] == theirs
+    assert ours[:1] + ours[2:] == theirs[:1] + theirs[2:]
+    differing = set(ours[1].splitlines()) ^ set(theirs[1].splitlines())
+    assert {line.split(" = ")[0] for line in differing} == {"MODEL", "SETTINGS"}
 
 
 @pytest.mark.parametrize(

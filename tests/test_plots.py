@@ -94,14 +94,14 @@ FIGURES = {
     ),
     "split_flow": lambda note: plots.split_flow(SPLIT, banner=note),
     "probability_bars": lambda note: plots.probability_bars(
-        PROBABILITIES, title="Glioma, with 70 % confidence", banner=note
+        PROBABILITIES, title="Glioma, with 70% confidence", banner=note
     ),
     "interval_chart": lambda note: plots.interval_chart(
         ROWS,
         title="Accuracy",
         xlabel="accuracy",
         banner=note,
-        footnote="Bars: 95 % intervals.",
+        footnote="Bars: 95% intervals.",
     ),
 }
 FIGURES = {name: functools.cache(draw) for name, draw in FIGURES.items()}
@@ -157,12 +157,12 @@ SAYS = {
         "reference training",
     ],
     "training_curves": [
-        "VGG16: validation accuracy 75 % at best (epoch 5), 70 % at the end",
+        "VGG16: validation accuracy 75% at best (epoch 5), 70% at the end",
         "epoch",
         "accuracy (share of scans)",
         "loss (cross-entropy, log scale)",
         "fine-tuning from epoch 3",
-        "always the largest class, 30 %",
+        "always the largest class, 30%",
         "epoch that is kept",
     ],
     "confusion_matrices": [
@@ -183,12 +183,12 @@ SAYS = {
         "excluded: label conflict: 1 scans",
         "known patients",
     ],
-    "probability_bars": ["Glioma, with 70 % confidence", "probability", "70 %"],
+    "probability_bars": ["Glioma, with 70% confidence", "probability", "70%"],
     "interval_chart": [
         "VGG16 (n = 394)",
-        "50 % (45 % to 55 %)",
+        "50% (45% to 55%)",
         "always the largest class",
-        " 29 % ",
+        " 29% ",
     ],
 }
 

@@ -426,12 +426,12 @@ def mean_and_deviation(shares: pd.Series) -> str:
         shares: In [0, 1], one a seed.
 
     Returns:
-        Such as ``71.8 ± 1.7 %``; a single seed has no deviation.
+        Such as ``71.8% ± 1.7``; a single seed has no deviation.
     """
     mean = 100 * shares.mean()
     if len(shares) == 1:
-        return f"{mean:.1f} %"
-    return f"{mean:.1f} ± {100 * shares.std():.1f} %"
+        return f"{mean:.1f}%"
+    return f"{mean:.1f}% ± {100 * shares.std():.1f}"
 
 
 def bootstrap(counts: np.ndarray) -> np.ndarray:

@@ -71,9 +71,9 @@ def percent(share: float, _: Any = None) -> str:
         _: Ignored, so that this can format the ticks of an axis.
 
     Returns:
-        Such as ``75 %``, with a space that does not break.
+        Such as ``75%``.
     """
-    return f"{100 * abs(share):.0f}\N{NO-BREAK SPACE}%"
+    return f"{100 * abs(share):.0f}%"
 
 
 def base_figure(

@@ -530,6 +530,27 @@ def read_run(folder: Path) -> Run:
     )
 
 
+def find_runs(results_dir: Path, **wanted: Any) -> list[Run]:
+    """Read all runs of a folder whose provenance has certain values.
+
+    Args:
+        results_dir: A folder of results.
+        **wanted: Such as ``protocol="patient"``.
+
+    Returns:
+        The runs, sorted by the name of their folder.
+
+    Raises:
+        ValueError: A file is damaged.
+    """
+    found = []
+    for file in sorted(results_dir.glob(f"*/{PROVENANCE_FILE}")):
+        run = read_run(file.parent)
+        if all(run.provenance[key] == value for key, value in wanted.items()):
+            found.append(run)
+    return found
+
+
 def read_result(file: Path, notebook: str) -> Any:
     """Read a file of results.
 
@@ -599,6 +620,5 @@ def write_all_metrics(results_dir: Path) -> None:
     config.BUILD_DIR.mkdir(parents=True, exist_ok=True)
     # trainings side by side may end at the same time
     with FileLock(config.BUILD_DIR / "metrics.lock"):
-        files = sorted(results_dir.glob(f"*/{PROVENANCE_FILE}"))
-        runs = [read_run(file.parent) for file in files]
-        write_table(metrics_table(runs), results_dir / "metrics.csv")
+        table = metrics_table(find_runs(results_dir))
+        write_table(table, results_dir / "metrics.csv")
