@@ -14,7 +14,7 @@ PYTEST := -q -n 3 --dist loadfile --no-loadscope-reorder --durations=10
 # networks as small as those of the tests gain nothing from threads that wait for each other
 ONE_THREAD := TF_NUM_INTRAOP_THREADS=1 OMP_NUM_THREADS=1
 .DELETE_ON_ERROR:
-.PHONY: help run results bench scaling demo test test-all lint style types clean
+.PHONY: help run results links bench scaling demo test test-all lint style types clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ scaling: .venv/ready-dev  ## costs of a scan, and what more scans and machines w
 
 demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file)
 	@$(BIN)/python tools/demo.py $(if $(MODEL),--model $(MODEL))
+
+links: .venv/ready  ## write REPO=owner/name, where this repository is published, into all badges and clone lines
+	@$(BIN)/python tools/set_repository.py $(or $(REPO),$(error name it: make links REPO=owner/name))
+	@$(BIN)/python tools/update_docs.py
 
 test: .venv/ready-dev style  ## style, unit and property tests, the main notebooks on synthetic images: 4 to 8 minutes
 	@$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST) -m 'not slow'
