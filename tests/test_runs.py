@@ -573,6 +573,38 @@ def test_results_with_other_settings_are_not_taken_for_those_asked_for(
         runs.train_and_evaluate(dataclasses.replace(study, **change), tiny)
 
 
+def test_results_of_the_scans_that_are_named_are_read(
+    judged, study, tiny, few_phantoms, monkeypatch
+):
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(few_phantoms[0]))
+    assert len(runs.train_and_evaluate(study, tiny).predictions) == 20
+
+
+@pytest.mark.parametrize("change", ["replaced", "gone"])
+def test_results_of_other_scans_than_those_named_are_refused(
+    judged, study, tiny, few_phantoms, change, tmp_path, monkeypatch
+):
+    others = shutil.copytree(few_phantoms[0], tmp_path / "others")
+    first, second, *_ = sorted(others.glob("Testing/*/*.jpg"))
+    if change == "replaced":
+        shutil.copy(second, first)
+    else:
+        first.unlink()
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(others))
+    message = r"holds results of other scans than those in 'others': remove it"
+    with pytest.raises(ValueError, match=message):
+        runs.train_and_evaluate(study, tiny)
+
+
+def test_a_folder_without_scans_is_refused_although_results_are_there(
+    judged, study, tiny, tmp_path, monkeypatch
+):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match="'empty' needs images of the same classes"):
+        runs.train_and_evaluate(study, tiny)
+
+
 def test_a_class_may_have_the_name_of_nothing(tmp_path):
     table = pd.DataFrame({"label": ["None", "NA"], "p_None": [0.5, np.nan]})
     runs.write_table(table, tmp_path / "results" / "run" / "predictions.csv")
