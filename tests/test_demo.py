@@ -1,71 +1,152 @@
-"""The page to try it, in a real browser: a scan gives probabilities and heat, rubbish a sentence; nothing goes out."""
+"""The page to try it: open to this machine only, sends and keeps nothing, and says what is wrong in a sentence.
+
+What needs a browser or gradio is part of `make test-all`.
+"""
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from braintumor.app import engines, release
 
+import cv2
+import demo
+import numpy as np
 import pytest
 
-pytest.importorskip(
-    "gradio", reason="gradio is not installed: pip install -e '.[demo]'"
-)
-sync_api = pytest.importorskip(
-    "playwright.sync_api",
-    reason="playwright is not installed: pip install -e '.[demo]'",
-)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-]
 ROOT = Path(__file__).resolve().parents[1]
+needs_gradio = "gradio is not installed: pip install -e '.[demo]'"
+
+
+# --- without gradio ---
+
+
+def test_a_file_of_several_pages_says_which_one_is_shown(thermometer, tmp_path):
+    pages = [np.full((40, 40), 200 * number, "uint8") for number in (1, 0, 0)]
+    pages[0][:, :20] = 0
+    cv2.imwritemulti(str(tmp_path / "three.tif"), pages)
+    shown = demo.answer(tmp_path / "three.tif", thermometer)
+    assert "This is page 1 of 3; `python -m braintumor classify` answers" in shown.words
+    assert list(shown.probabilities) == ["cold", "warm"]
+    assert shown.picture.ndim == 3 and shown.picture.dtype == "uint8"
+    cv2.imwrite(str(tmp_path / "one.png"), pages[0])
+    assert "page" not in demo.answer(tmp_path / "one.png", thermometer).words
+
+
+def test_what_cannot_be_read_is_a_sentence(thermometer, tmp_path):
+    (tmp_path / "notes.png").write_text("no picture")
+    with pytest.raises(ValueError, match="^'notes.png' cannot be read .no whole image"):
+        demo.answer(tmp_path / "notes.png", thermometer)
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 99_999])
+def test_an_impossible_port_is_a_sentence(port):
+    with pytest.raises(ValueError, match=f"^Port {port} cannot be used .* --port.$"):
+        demo.check_port(port)
+
+
+def test_a_port_in_use_is_a_sentence():
+    with socket.create_server((demo.HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"^Port {port} cannot be used"):
+            demo.check_port(port)
+    demo.check_port(port)
+
+
+@pytest.mark.parametrize("others", [None, "example.org"])
+def test_the_page_itself_needs_no_proxy(monkeypatch, tmp_path, others):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        if others:
+            monkeypatch.setenv(name, others)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "elsewhere")
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "True")
+    demo.keep_to_this_machine(str(tmp_path))
+    for name in ("no_proxy", "NO_PROXY"):
+        addresses = os.environ[name].split(",")
+        assert {demo.HOST, "localhost"} <= set(addresses)
+        assert others is None or others in addresses
+    assert os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+
+
+# --- with gradio ---
+
+
+class Page:
+    """A running page, in a process of its own."""
+
+    def __init__(self, model, folder, **environment):
+        with socket.create_server((demo.HOST, 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"http://{demo.HOST}:{self.port}"
+        self.log = (folder / "log").open("w+")
+        options = ["--model", str(model), "--port", str(self.port), "--quiet"]
+        paths = {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder)}
+        self.process = subprocess.Popen(
+            [sys.executable, "tools/demo.py", *options],
+            cwd=ROOT,
+            env=os.environ | paths | environment,
+            stdout=self.log,
+            stderr=self.log,
+        )
+        for _ in range(240):
+            time.sleep(0.5)
+            with socket.socket() as probe:
+                answers = probe.connect_ex((demo.HOST, self.port)) == 0
+            if answers or self.process.poll() is not None:
+                break
+
+    def stop(self, number):
+        """End the page by a signal."""
+        self.process.send_signal(number)
+        self.process.wait(60)
+        self.log.close()
 
 
 @pytest.fixture(scope="module", params=["keras", "onnx"])
-def address(request, trained, tmp_path_factory):
-    """Where the page answers, on a port of its own, with a classifier of either kind."""
-    model = trained[3]
-    if request.param == "onnx":
-        pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
-        model = tmp_path_factory.mktemp("demo") / "classifier.onnx"
-        release.write_onnx(engines.load_classifier(trained[3]), model)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "tools/demo.py",
-        "--model",
-        str(model),
-        "--port",
-        str(port),
-        "--quiet",
-    ]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    ) as process:
-        for _ in range(120):
-            time.sleep(0.5)
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-        yield f"http://127.0.0.1:{port}"
-        process.kill()
+def model(request, trained, tmp_path_factory):
+    """A classifier of either kind."""
+    pytest.importorskip("gradio", reason=needs_gradio)
+    if request.param == "keras":
+        return trained[3]
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
+    file = tmp_path_factory.mktemp("demo") / "classifier.onnx"
+    release.write_onnx(engines.load_classifier(trained[3]), file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def address(model, tmp_path_factory):
+    """Where the page answers, on a port of its own."""
+    page = Page(model, tmp_path_factory.mktemp("page"))
+    yield page.address
+    page.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
 def browser():
+    """A real browser."""
+    sync_api = pytest.importorskip(
+        "playwright.sync_api",
+        reason="playwright is not installed: pip install -e '.[demo]'",
+    )
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
     with sync_api.sync_playwright() as playwright:
         yield playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox"]
         )
 
 
+@pytest.mark.slow
 def test_a_scan_gives_probabilities_and_heat_and_nothing_is_sent_elsewhere(
     address, browser, trained
 ):
@@ -73,24 +154,21 @@ def test_a_scan_gives_probabilities_and_heat_and_nothing_is_sent_elsewhere(
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
     page.wait_for_selector("text=not for diagnosis")
-    page.set_input_files(
-        "input[type=file]", str(next(trained[2].glob("Testing/glioma_tumor/*.jpg")))
-    )
+    scan = next(trained[2].glob("Testing/glioma_tumor/*.jpg"))
+    page.set_input_files("input[type=file]", str(scan))
     page.wait_for_selector("text=Most like", timeout=60_000)
     for label in ("glioma", "meningioma", "no tumor", "pituitary"):
         assert label in page.text_content("body")
+    # the figure of the heat
     page.wait_for_function(
         "[...document.images].some(image => image.naturalWidth == 500)"
-    )  # the figure of the heat
-    elsewhere = [
-        url for url in asked if not url.startswith((address, "data:", "blob:"))
-    ]
-    assert not elsewhere
+    )
+    own = (address, "data:", "blob:")
+    assert [url for url in asked if not url.startswith(own)] == []
 
 
-def test_rubbish_gives_a_sentence_and_the_page_goes_on(
-    address, browser, tmp_path, trained
-):
+@pytest.mark.slow
+def test_rubbish_gives_a_sentence_and_the_page_goes_on(address, browser, tmp_path):
     (tmp_path / "notes.png").write_text("not a picture")
     page = browser.new_page()
     page.goto(address)
@@ -98,12 +176,48 @@ def test_rubbish_gives_a_sentence_and_the_page_goes_on(
     page.wait_for_selector("text='notes.png' cannot be read", timeout=60_000)
 
 
+@pytest.mark.slow
+def test_an_example_can_be_taken_more_than_once(address, browser):
+    page = browser.new_page()
+    page.goto(address)
+    for number in (0, 1, 0):
+        page.locator(".gallery button, .gallery-item, table tr.tr-body").nth(
+            number
+        ).click()
+        page.wait_for_selector("text=Most like", timeout=60_000)
+        page.locator("button[aria-label='Clear'], button[title='Clear']").first.click()
+        page.wait_for_selector("text=Most like", state="detached", timeout=60_000)
+
+
+@pytest.mark.slow
 def test_only_this_machine_can_open_it(address):
     port = int(address.rpartition(":")[2])
-    others = {
-        info[4][0]
-        for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
-    } - {"127.0.0.1"}
-    for other in others:
+    hosts = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+    for other in {host[4][0] for host in hosts} - {demo.HOST}:
         with socket.socket() as probe:
             assert probe.connect_ex((other, port)) != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_behind_a_proxy_it_opens_and_no_upload_is_left(trained, dicom, number):
+    """A proxy that does not exist; the planted name of a patient is sought in all files."""
+    client = pytest.importorskip("gradio_client", reason=needs_gradio)
+    nowhere = "http://127.0.0.1:9"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scan = dicom(folder / "scan.dcm", np.arange(600).reshape(20, 30))
+        proxies = {"http_proxy": nowhere, "https_proxy": nowhere}
+        page = Page(trained[3], folder, **proxies)
+        asking = client.Client(page.address, verbose=False, download_files=False)
+        upload = client.handle_file(str(scan))
+        assert "Most like" in str(asking.predict(upload, api_name="/answer"))
+
+        def planted():
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            return [file for file in files if b"LOVELACE" in file.read_bytes()]
+
+        assert planted() == [scan]  # already
+        page.stop(number)
+        assert planted() == [scan]
+        assert not list(folder.glob("braintumor-demo-*"))

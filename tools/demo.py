@@ -2,24 +2,54 @@
 
 import argparse
 import os
+import signal
+import socket
+import sys
+import tempfile
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NamedTuple
 
 from braintumor import config, dataset, images
 from braintumor.app import answers, engines, readers
+from braintumor.support.files import checksum
 
 import cv2
 import numpy as np
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = (
-    "False"  # read when it is imported; nothing leaves this machine
-)
-import gradio
+if TYPE_CHECKING:  # imported by `main`, once it cannot send or keep anything
+    import gradio
 
+HOST = "127.0.0.1"
 USE = "**Research only, not for diagnosis.** Scans stay on this machine."
+CARD_ENTRIES = ["model", "recipe", "weights", "protocol", "image_size", "data"]
+FIGURE_SIZE = (5, 5.6)  # inches
+EXAMPLES_APART = 20  # of the phantoms, every so many-th is offered
+
+
+class Shown(NamedTuple):
+    """What the page shows of a file: three components, in this order.
+
+    Attributes:
+        probabilities: By the name of the class; None shows nothing.
+        words: A line for a person.
+        picture: The scan with its heatmap, RGB; None shows nothing.
+    """
+
+    probabilities: dict[str, float] | None
+    words: str
+    picture: np.ndarray | None
 
 
 def default_classifier() -> Path:
-    """The classifier of models/; where none is there, the one that was made last. FileNotFoundError: neither."""
+    """Find the classifier of models/; where none is there, the one that was made last.
+
+    Returns:
+        Its file.
+
+    Raises:
+        FileNotFoundError: There is neither.
+    """
     made = (config.BUILD_DIR / "classifiers").glob("*.keras")
     by_age = sorted(made, key=lambda file: file.stat().st_mtime)
     if by_age and not engines.recorded_checksums(config.MODELS_DIR):
@@ -27,68 +57,156 @@ def default_classifier() -> Path:
     return engines.released_classifier()
 
 
-def answer(file: str, classifier: engines.Classifier):
-    """What the page shows of one file: probabilities, a line in words, and the scan with the lines of its heat."""
+def answer(file: Path, classifier: engines.Classifier) -> Shown:
+    """Answer the first page of a file, and say so if there are more.
+
+    Args:
+        file: An image file.
+        classifier: What is asked.
+
+    Returns:
+        What the page shows.
+
+    Raises:
+        ValueError: The file cannot be read; says why.
+    """
     from braintumor import plots  # here, as the page need not wait for matplotlib
 
-    card = classifier.card
-    pages, problem = readers.read_pages(Path(file))
-    if problem:
-        raise gradio.Error(f"'{Path(file).name}' cannot be read ({problem}).")
-    first_page = answers.Page(Path(file).name, 0, pages[0], problem)
+    first_page, *other_pages = answers.pages_of(file)
+    name = readers.shown_name(file.name)
+    if first_page.problem:
+        raise ValueError(f"'{name}' cannot be read ({first_page.problem}).")
     said = answers.answer([first_page], classifier)[0]
-    square, *_ = images.to_square(pages[0], card["image_size"], card["frame"])
+    words = said.says
+    if other_pages:
+        pages = f"This is page 1 of {1 + len(other_pages)}"
+        words = f"{words} {pages}; `python -m braintumor classify` answers all."
+    probabilities = {}
+    for label, probability in said.probabilities.items():
+        probabilities[plots.display_name(label)] = probability
+    picture = _picture(first_page.pixels, said.predicted, classifier)
+    return Shown(probabilities, words, picture)
+
+
+def _picture(
+    pixels: np.ndarray, label: str, classifier: engines.Classifier
+) -> np.ndarray:
+    """A scan with the contours of its heatmap for one class, as an RGB image."""
+    from braintumor import plots
+
+    card = classifier.card
+    square, *_ = images.to_square(pixels, card["image_size"], card["frame"])
     scan = np.float32(square)[None, ..., None] / 255
-    heat = classifier.heatmaps(scan, np.array([card["labels"].index(said.predicted)]))
-    title = f"Heat: {plots.display_name(said.predicted)}"
+    heatmap = classifier.heatmaps(scan, np.array([card["labels"].index(label)]))
     figure = plots.image_grid(
         scan,
         ["lines: a quarter, half, three quarters of the heat"],
-        title=title,
+        title=f"Heat: {plots.display_name(label)}",
         columns=1,
-        banner="",
-        heats=heat,
+        note="",
+        heats=heatmap,
     )
-    figure.set_size_inches(5, 5.6)
-    shares = {
-        plots.display_name(label): share for label, share in said.probabilities.items()
-    }
-    picture = np.frombuffer(figure._repr_png_(), "uint8")
-    return shares, said.says, cv2.imdecode(picture, cv2.IMREAD_COLOR_RGB)
+    figure.set_size_inches(*FIGURE_SIZE)
+    content = np.frombuffer(figure._repr_png_(), "uint8")
+    return cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
 
 
-def page(classifier: engines.Classifier, examples: list[str]) -> gradio.Blocks:
-    """The page: a scan in, probabilities, words and heat out."""
+def page(classifier: engines.Classifier, examples: list[Path]) -> "gradio.Blocks":
+    """Build the page: a scan in, probabilities, words and heatmap out.
+
+    Args:
+        classifier: What is asked.
+        examples: Scans that are offered.
+
+    Returns:
+        The page, which nobody can open yet.
+    """
+    import gradio
+
     card = classifier.card
-    about = ", ".join(
-        f"{name} {card[name]}"
-        for name in ("model", "recipe", "weights", "protocol", "image_size", "data")
-    )
-    with gradio.Blocks(title="Brain tumours in MRI", analytics_enabled=False) as blocks:
-        gradio.Markdown(
-            f"# Brain tumours in MRI: try a scan\n{USE}\n\nClassifier: {about}."
-        )
+    facts = [f"{name} {card.get(name, 'unknown')}" for name in CARD_ENTRIES]
+    title = "# Brain tumors in MRI: try a scan"
+    offered = {checksum(example) for example in examples}
+
+    def show(upload: str | None) -> Shown:
+        """Answer an upload, and keep no copy of it."""
+        if not upload:
+            return Shown(None, "", None)
+        file = Path(upload)
+        try:
+            return answer(file, classifier)
+        except ValueError as error:
+            raise gradio.Error(f"{error}") from None
+        finally:
+            if checksum(file) not in offered:
+                file.unlink()
+
+    with gradio.Blocks(title="Brain tumors in MRI", analytics_enabled=False) as blocks:
+        gradio.Markdown(f"{title}\n{USE}\n\nClassifier: {', '.join(facts)}.")
         with gradio.Row():
             with gradio.Column():
                 scan = gradio.File(
                     label="A scan: JPEG, PNG, TIFF or DICOM", type="filepath"
                 )
-                gradio.Examples(examples, scan, label="Phantoms (synthetic drawings)")
+                gradio.Examples(
+                    [str(example) for example in examples],
+                    scan,
+                    label="Phantoms (synthetic images)",
+                )
             with gradio.Column():
-                shares = gradio.Label(
+                probabilities = gradio.Label(
                     label="Probabilities, calibrated on validation scans"
                 )
                 words = gradio.Markdown()
                 heat = gradio.Image(show_label=False)
-        scan.change(
-            lambda file: answer(file, classifier) if file else (None, "", None),
-            scan,
-            [shares, words, heat],
-        )
+        scan.change(show, scan, [probabilities, words, heat], api_name="answer")
     return blocks
 
 
-def main() -> None:
+def keep_to_this_machine(folder: str) -> None:
+    """Let gradio send nothing, keep uploads in one folder, and need no proxy for itself.
+
+    Args:
+        folder: Where uploads go.
+    """
+    # all of them are read when gradio is imported, or when the page opens
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    for name in ("no_proxy", "NO_PROXY"):
+        others = os.environ.get(name)
+        addresses = [others, HOST, "localhost"] if others else [HOST, "localhost"]
+        os.environ[name] = ",".join(addresses)
+
+
+def check_port(port: int) -> None:
+    """Try whether the page can be opened at a port.
+
+    Args:
+        port: Its number.
+
+    Raises:
+        ValueError: It cannot; names the option that chooses another.
+    """
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "it must be 1 to 65535"
+        raise ValueError(
+            f"Port {port} cannot be used ({reason}): choose another with --port."
+        ) from error
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the options.
+
+    Args:
+        arguments: What follows the name of the program; None: as it was started.
+
+    Returns:
+        The options: ``model``, ``port``, ``quiet``.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--model",
@@ -96,24 +214,42 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--quiet", action="store_true", help="open no browser")
-    arguments = parser.parse_args()
-    try:
-        classifier = engines.load_classifier(arguments.model or default_classifier())
-    except (OSError, ValueError, ImportError) as error:
-        raise SystemExit(f"{error}") from None
-    phantoms = sorted(
-        map(str, dataset.unpack_synthetic_scans().glob("Testing/*/*.jpg"))
-    )[::20]
-    plain = gradio.themes.Default(
-        font=["system-ui", "sans-serif"], font_mono=["monospace"]
-    )  # no font from elsewhere
-    page(classifier, phantoms).launch(
-        server_name="127.0.0.1",
-        server_port=arguments.port,
-        share=False,
-        theme=plain,
-        inbrowser=not arguments.quiet,
-    )
+    return parser.parse_args(arguments)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End as after Ctrl-C, so that uploads are removed."""
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Open the page until it is stopped; SystemExit says why it cannot be opened."""
+    options = parse_arguments()
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, _stop)
+    with tempfile.TemporaryDirectory(prefix="braintumor-demo-") as folder:
+        keep_to_this_machine(folder)
+        try:
+            check_port(options.port)
+            place = options.model or default_classifier()
+            classifier = engines.load_classifier(place)
+        except (OSError, ValueError, ImportError) as error:
+            sys.exit(f"{error}")
+        import gradio
+
+        phantoms = sorted(dataset.unpack_phantoms().glob("Testing/*/*.jpg"))
+        blocks = page(classifier, phantoms[::EXAMPLES_APART])
+        # fonts of this machine, none from elsewhere
+        theme = gradio.themes.Default(
+            font=["system-ui", "sans-serif"], font_mono=["monospace"]
+        )
+        blocks.launch(
+            server_name=HOST,
+            server_port=options.port,
+            share=False,
+            theme=theme,
+            inbrowser=not options.quiet,
+        )
 
 
 if __name__ == "__main__":
