@@ -1,20 +1,21 @@
 """The side studies: small, executed, without paths, and what they show follows from the committed results."""
 
 import getpass
+import io
 import json
 import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks" / "studies"
 STUDIES = sorted(FOLDER.glob("*.ipynb"))
-FROM_RESULTS = [
-    "transfer_learning"
-]  # read committed results only, so that anybody can run them in seconds
+# read committed results only, so that anybody can run them in seconds
+FROM_RESULTS = ["seeds_and_folds", "transfer_learning"]
 
 
 def code_cells(notebook):
@@ -87,9 +88,22 @@ def test_code_cells_of_a_study_are_short_and_type_no_result(path):
         ), cell.source
 
 
+@pytest.fixture
+def result_tables():
+    """The tables of ``results/``, which are put back as they were."""
+    files = sorted((ROOT / "results").glob("*.csv"))
+    before = {file: file.read_bytes() for file in files}
+    yield before
+    for file, content in before.items():
+        if file.read_bytes() != content:
+            file.write_bytes(content)
+
+
 @pytest.mark.parametrize("name", FROM_RESULTS)
-def test_a_study_shows_what_the_committed_results_say(name, monkeypatch):
-    """Executed again, every table and every sentence is the committed one."""
+def test_a_study_shows_and_writes_what_the_committed_results_say(
+    name, monkeypatch, result_tables
+):
+    """Executed again, all of its tables and sentences are the committed ones."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     committed = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     again = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
@@ -98,6 +112,19 @@ def test_a_study_shows_what_the_committed_results_say(name, monkeypatch):
         again, timeout=300, kernel_name="python3", resources=resources
     ).execute()
     assert texts(again) == texts(committed)
+    for file, content in result_tables.items():
+        expected = pd.read_csv(io.BytesIO(content))
+        pd.testing.assert_frame_equal(pd.read_csv(file), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", FROM_RESULTS)
+def test_the_numbers_of_the_index_are_those_of_the_answer(name):
+    page = (FOLDER / "README.md").read_text()
+    (line,) = (line for line in page.splitlines() if f"({name}.ipynb)" in line)
+    _, _, _, summary, _, _ = line.split("|")
+    (answer,) = texts(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4))[-1][-1:]
+    number = r"\d+(?:\.\d+)?"
+    assert set(re.findall(number, summary)) <= set(re.findall(number, answer))
 
 
 def test_every_study_is_listed_with_its_question_and_answer():

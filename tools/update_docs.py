@@ -41,8 +41,8 @@ NOTEBOOKS = {
     "predict": "notebooks/07_classify_a_scan.ipynb",
     # side studies
     "data_audit": "notebooks/02b_audit.ipynb",
-    "seeds": "notebooks/04b_seeds.ipynb",
-    "folds": "notebooks/04c_folds.ipynb",
+    "seeds": "notebooks/studies/seeds_and_folds.ipynb",
+    "folds": "notebooks/studies/seeds_and_folds.ipynb",
     "leakage": "notebooks/05c_protocols.ipynb",
     "domain_shift": "notebooks/05d_generalise.ipynb",
     "longer_training": "notebooks/05h_longer.ipynb",
