@@ -6,12 +6,42 @@ and the statistics are estimated anew to see what the weights alone can do.
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from braintumor.models import batch_norms
+from braintumor.config import Settings
+from braintumor.generators import ScanSequence, subset_sequence
+from braintumor.models import batch_norms, build_classifier
 
 import keras
 import numpy as np
 import pandas as pd
+
+SCANS_FOR_STATISTICS = 256  # training scans that statistics are re-estimated from
+BATCHES_FOR_STATISTICS = 4
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One training of the experiment, by default in the reference study's situation.
+
+    Attributes:
+        name: Of the condition.
+        steps: How many training steps.
+        statistics: The inputs that batch-norm statistics fit at the start: ``0-255``
+            (the mean subtracted, as ImageNet weights have them) or ``[0, 1]``.
+        inputs: What the network is fed with: ``0-255`` or ``[0, 1]``.
+        momentum: Of all batch norms; without effect if they are frozen.
+        frozen: Whether batch norms are frozen.
+        learning_rate: Of Adam.
+    """
+
+    name: str
+    steps: int
+    statistics: str = "0-255"
+    inputs: str = "[0, 1]"
+    momentum: float = 0.99
+    frozen: bool = False
+    learning_rate: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -155,3 +185,99 @@ def train_and_track(
         accuracies.append(accuracy)
         model.reset_metrics()
     return pd.DataFrame(rows)
+
+
+def run_experiment(
+    conditions: Sequence[Condition],
+    table: pd.DataFrame,
+    root: Path,
+    settings: Settings,
+    *,
+    last_layer: str,
+    every: int,
+) -> pd.DataFrame:
+    """Train a cut ResNet50 under each condition, always from the same weights.
+
+    Args:
+        conditions: What to train.
+        table: Scans with their subsets.
+        root: The data folder.
+        settings: ``image_size``, ``batch_size``, ``weights`` and ``seed`` decide.
+        last_layer: Of ResNet50; its features are averaged for the classification.
+        every: The number of steps between evaluations.
+
+    Returns:
+        The rows of ``train_and_track`` for each condition, with its name as ``arm``, its
+        other attributes, ``predicted`` (the variance ratio if its excess shrinks by the
+        momentum in each step), and the settings that decide.
+    """
+    train_scans = subset_sequence(table, "train", root, settings)
+    validation_scans = subset_sequence(table, "validation", root, settings)
+    one_hot = train_scans.one_hot[train_scans.labels]
+    train = {name: _inputs(train_scans, name) for name in ("[0, 1]", "0-255")}
+    validation = {name: _inputs(validation_scans, name) for name in train}
+
+    model = _cut_classifier(settings, last_layer, classes=one_hot.shape[1])
+    rng = np.random.default_rng(settings.seed)
+    chosen = rng.permutation(len(one_hot))[:SCANS_FOR_STATISTICS]
+    batches = {}
+    for name, scans in train.items():
+        batches[name] = np.array_split(scans[chosen], BATCHES_FOR_STATISTICS)
+    # the same weights, with statistics that fit one or the other kind of inputs
+    start = {}
+    for name in ("0-255", "[0, 1]"):
+        given = name == "0-255" and settings.weights != "random"
+        if not given:
+            reestimate_statistics(model, batches[name], batch_norms(model))
+        start[name] = model.get_weights()
+
+    tables = []
+    for condition in conditions:
+        for norm in batch_norms(model):
+            norm.momentum = condition.momentum
+            norm.trainable = not condition.frozen
+        model.set_weights(start[condition.statistics])
+        optimizer = keras.optimizers.Adam(condition.learning_rate)
+        model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
+        rows = train_and_track(
+            model,
+            (train[condition.inputs], one_hot),
+            (validation[condition.inputs], validation_scans.labels),
+            batches[condition.inputs],
+            steps=condition.steps,
+            every=every,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+        )
+        excess = rows["variance_ratio"].iloc[0] - 1
+        rows["predicted"] = 1 + excess * condition.momentum ** rows["step"]
+        description = asdict(condition)
+        description["arm"] = description.pop("name")
+        tables.append(rows.assign(**description))
+    return pd.concat(tables, ignore_index=True).assign(
+        last_layer=last_layer,
+        weights=settings.weights,
+        image_size=settings.image_size,
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+        seed=settings.seed,
+        backend=keras.backend.backend(),
+    )
+
+
+def _inputs(scans: ScanSequence, kind: str) -> np.ndarray:
+    """All scans as one kind of inputs: float32 (n, size, size, 3)."""
+    gray = scans.images[..., np.newaxis].astype("float32")
+    pixels = np.repeat(gray, 3, axis=-1)
+    if kind == "[0, 1]":
+        return pixels / 255
+    return keras.applications.resnet50.preprocess_input(pixels)
+
+
+def _cut_classifier(settings: Settings, last_layer: str, classes: int) -> keras.Model:
+    """ResNet50 up to a layer, global average pooling, softmax."""
+    base = build_classifier(settings, "resnet50", classes).get_layer("backbone")
+    features = base.get_layer(last_layer).output
+    pooled = keras.layers.GlobalAveragePooling2D()(features)
+    outputs = keras.layers.Dense(classes, activation="softmax")(pooled)
+    return keras.Model(base.input, outputs)
