@@ -32,28 +32,30 @@ NOTICE = (
 )
 
 # where the documents link to: the only place that names the files of the notebooks
-NOTEBOOKS = {
+MAIN_NOTEBOOKS = {
     "download": "notebooks/01_download.ipynb",
     "explore": "notebooks/02_explore.ipynb",
     "train_vgg16": "notebooks/03_train_vgg16.ipynb",
     "train_resnet50": "notebooks/04_train_resnet50.ipynb",
     "compare": "notebooks/05_compare.ipynb",
-    "predict": "notebooks/07_classify_a_scan.ipynb",
-    # side studies
-    "data_audit": "notebooks/02b_audit.ipynb",
+    "predict": "notebooks/06_predict.ipynb",
+}
+STUDIES = {
+    "data_audit": "notebooks/studies/data_audit.ipynb",
     "seeds": "notebooks/studies/seeds_and_folds.ipynb",
     "folds": "notebooks/studies/seeds_and_folds.ipynb",
-    "leakage": "notebooks/05c_protocols.ipynb",
-    "domain_shift": "notebooks/05d_generalise.ipynb",
-    "longer_training": "notebooks/05h_longer.ipynb",
-    "calibration": "notebooks/05b_certainty.ipynb",
-    "gradcam": "notebooks/05e_where_it_looks.ipynb",
-    "gradcam_synthetic": "notebooks/05g_known_truth.ipynb",
-    "errors_and_robustness": "notebooks/05f_errors.ipynb",
-    "batchnorm_collapse": "notebooks/06_why_resnet50_collapsed.ipynb",
-    "ood_detection": "notebooks/07_classify_a_scan.ipynb",
+    "leakage": "notebooks/studies/leakage.ipynb",
+    "domain_shift": "notebooks/studies/domain_shift.ipynb",
+    "longer_training": "notebooks/studies/domain_shift.ipynb",
+    "calibration": "notebooks/studies/calibration.ipynb",
+    "gradcam": "notebooks/studies/gradcam.ipynb",
+    "gradcam_synthetic": "notebooks/studies/gradcam.ipynb",
+    "errors_and_robustness": "notebooks/studies/errors_and_robustness.ipynb",
+    "batchnorm_collapse": "notebooks/studies/batchnorm_collapse.ipynb",
+    "ood_detection": "notebooks/studies/ood_detection.ipynb",
     "transfer_learning": "notebooks/studies/transfer_learning.ipynb",
 }
+NOTEBOOKS = {**MAIN_NOTEBOOKS, **STUDIES}
 
 
 def values(root: Path) -> dict[str, Any]:
