@@ -4,6 +4,7 @@ import dataclasses
 import getpass
 import json
 import math
+import re
 import shutil
 
 from braintumor import backbones, config, dataset, generators, models, runs, splits
@@ -649,3 +650,57 @@ def test_a_quick_run_without_imagenet_weights_is_found_under_the_recipe_that_it_
     monkeypatch.setattr(backbones, "imagenet_available", lambda model: False)
     wanted = dataclasses.replace(study, weights="imagenet", recipe="transfer")
     assert runs.train_and_evaluate(wanted, tiny).provenance["recipe"] == "scratch+quick"
+
+
+# --- where the model files of a run live ---
+
+
+@pytest.fixture
+def listed_scans():
+    table = pd.DataFrame(
+        {"path": ["a", "b"], "sha256": ["1", "2"], "label": ["x", "y"]}
+    )
+    return table.assign(subset=["train", "validation"], group=["g", "h"])
+
+
+OTHER = dict(
+    preset="cpu",
+    protocol="patient",
+    recipe="scratch",
+    weights="imagenet",
+    image_size=64,
+    batch_size=4,
+    head_epochs=2,
+    epochs=9,
+    max_scans=1,
+    precision="auto",
+    seed=1,
+)
+
+
+@pytest.mark.parametrize("setting", OTHER)
+def test_any_other_setting_is_another_folder(quick, listed_scans, setting):
+    settings = dataclasses.replace(quick(), **{setting: OTHER[setting]})
+    assert runs.checkpoint_folder(
+        settings, "vgg16", listed_scans
+    ) != runs.checkpoint_folder(quick(), "vgg16", listed_scans)
+
+
+@pytest.mark.parametrize("column", ["path", "sha256", "label", "subset"])
+def test_other_scans_are_another_folder(quick, listed_scans, column):
+    changed = listed_scans.assign(**{column: [listed_scans[column][0], "other"]})
+    assert runs.checkpoint_folder(quick(), "vgg16", changed) != runs.checkpoint_folder(
+        quick(), "vgg16", listed_scans
+    )
+    assert runs.checkpoint_folder(
+        quick(), "vgg16", listed_scans[:1]
+    ) != runs.checkpoint_folder(quick(), "vgg16", listed_scans)
+
+
+def test_the_same_run_is_the_same_folder_whatever_the_order_of_scans(
+    quick, listed_scans, build_folder
+):
+    folder = runs.checkpoint_folder(quick(), "vgg16", listed_scans)
+    assert runs.checkpoint_folder(quick(), "vgg16", listed_scans[::-1]) == folder
+    assert folder.parent == build_folder / "models"
+    assert re.fullmatch("vgg16-transfer-original-32px-seed0-[0-9a-f]{8}", folder.name)

@@ -1,6 +1,5 @@
 """How is it trained? Training that is stopped and goes on must end where training in one go ends."""
 
-import dataclasses
 import json
 import os
 import re
@@ -9,8 +8,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from braintumor import backbones, config, generators, models, runs, training
-from braintumor.support import checkpoints, files, progress
+from braintumor import backbones, config, generators, models, training
+from braintumor.support import checkpoints
 
 import keras
 import numpy as np
@@ -346,44 +345,6 @@ def test_going_on_shows_what_was_done(finished, tiny, quick, two_sequences, caps
 # --- features of a frozen backbone ---
 
 
-def test_a_head_learns_from_features_what_it_learns_from_scans(
-    tiny, quick, two_sequences, monkeypatch, tmp_path
-):
-    settings = quick(epochs=3, head_epochs=3)
-    fast = run(settings, tiny, two_sequences, tmp_path / "features")[1]
-    monkeypatch.setattr(
-        training,
-        "fit_head",
-        lambda model, scans, held_out, epochs, keeper: model.fit(
-            scans,
-            validation_data=held_out,
-            epochs=3,
-            shuffle=False,
-            verbose=0,
-            callbacks=[keeper],
-        ),
-    )
-    slow = run(settings, tiny, two_sequences, tmp_path / "scans")[1]
-    columns = ["loss", "accuracy", "val_loss", "val_accuracy"]
-    pd.testing.assert_frame_equal(fast[columns], slow[columns], rtol=1e-4)
-
-
-def test_the_frozen_backbone_sees_each_view_once(
-    tiny, quick, two_sequences, monkeypatch, tmp_path
-):
-    settings, seen = quick(epochs=7, head_epochs=7), []
-    read = generators.ScanSequence.__getitem__
-    monkeypatch.setattr(
-        generators.ScanSequence,
-        "__getitem__",
-        lambda self, index: seen.append(index) or read(self, index),
-    )
-    run(settings, tiny, two_sequences, tmp_path)
-    assert sorted(seen) == sorted(
-        [0, 1, 2] * (config.CACHED_AUGMENTATIONS + 1)
-    )  # the validation scans once
-
-
 # --- what a run leaves ---
 
 
@@ -435,169 +396,6 @@ def test_a_run_leaves_three_files_and_nothing_temporary(finished):
 
 
 # --- what a person sees meanwhile ---
-
-
-def history_of(*epochs):
-    """A made-up history of epochs, each a phase and the seconds it took."""
-    table = pd.DataFrame(epochs, columns=["phase", "seconds"])
-    table.insert(0, "epoch", range(1, len(table) + 1))
-    return table.assign(loss=1.5, accuracy=0.25, val_loss=1.25, val_accuracy=0.5)
-
-
-def times_left(history, plan):
-    """What the line of each epoch says after the scores."""
-    return [
-        line.split("accuracy 0.500   ")[1]
-        for line in progress.progress_lines(history, plan)
-    ]
-
-
-def test_every_epoch_is_a_line_with_the_time_left(quick):
-    plan = training.training_phases(quick(recipe="scratch", epochs=3), "vgg16")
-    assert progress.progress_lines(history_of(("all", 60.0)), plan) == [
-        "epoch  1/3 all         60.0 s   loss 1.500  accuracy 0.250   "
-        "validation loss 1.250  accuracy 0.500   about 2 min left, or less"
-    ]
-
-
-def test_the_time_left_is_not_known_before_an_epoch_of_fine_tuning_has_ended(quick):
-    plan = training.training_phases(quick(head_epochs=5, epochs=20), "vgg16")
-    head = [("head", 190.0), *[("head", 150.0)] * 3, ("head", 1.1)]
-    history = history_of(
-        *head, ("fine_tune", 200.0), ("fine_tune", 170.0), ("fine_tune", 170.0)
-    )
-    assert times_left(history, plan) == [
-        *["time left: known after epoch 6"] * 5,
-        "about 47 min left, or less",  # 14 epochs like the first, which compiles as well
-        "about 37 min left",  # 13 like the second
-        "about 34 min left",
-    ]
-
-
-def test_head_epochs_that_have_their_features_are_not_taken_for_those_that_compute_them(
-    quick,
-):
-    plan = training.training_phases(quick(head_epochs=8, epochs=8), "vgg16")
-    history = history_of(*[("head", 150.0)] * 4, *[("head", 1.0)] * 4)
-    later = ["less than 1 min left"] * 3 + ["done"]
-    assert times_left(history, plan) == ["time left: known after epoch 5"] * 4 + later
-
-
-def test_a_short_head_alone_is_known_after_its_first_epoch(quick):
-    plan = training.training_phases(quick(head_epochs=3, epochs=3), "vgg16")
-    history = history_of(("head", 180.0), ("head", 120.0), ("head", 120.0))
-    assert times_left(history, plan) == [
-        "about 6 min left, or less",
-        "about 2 min left",
-        "done",
-    ]
-
-
-def test_an_epoch_in_which_the_laptop_slept_misleads_nobody(quick):
-    plan = training.training_phases(quick(recipe="scratch", epochs=12), "vgg16")
-    history = history_of(*[("all", 60.0)] * 4, ("all", 2000.0), ("all", 60.0))
-    assert times_left(history, plan)[-2:] == ["about 7 min left", "about 6 min left"]
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Stands in for the clock of training: ``clock.now`` says how late it is, and it stands still."""
-    stand_in = SimpleNamespace(now=1000.0)
-    stopped = SimpleNamespace(perf_counter=lambda: stand_in.now)
-    monkeypatch.setattr(checkpoints, "time", stopped)
-    monkeypatch.setattr(progress, "time", stopped)
-    return stand_in
-
-
-def lines_of(progress, clock, batches, seconds, capsys):
-    """What is printed while batches are done that take so long each."""
-    for done in range(1, batches + 1):
-        clock.now += seconds
-        progress.update(done)
-    return capsys.readouterr().out.splitlines()
-
-
-def test_what_takes_less_than_ten_seconds_is_silent(clock, capsys):
-    assert (
-        lines_of(
-            progress.Progress("features of augmentation 1", 9), clock, 9, 1.0, capsys
-        )
-        == []
-    )
-
-
-def test_what_takes_longer_says_how_far_it_is_soon_and_then_less_often(clock, capsys):
-    features = progress.Progress("features of augmentation 1", 61)
-    assert lines_of(features, clock, 61, 5.0, capsys) == [
-        "features of augmentation 1: 2 of 61 batches, about 5 min left",
-        "features of augmentation 1: 6 of 61 batches, about 5 min left",
-        "features of augmentation 1: 14 of 61 batches, about 4 min left",
-        "features of augmentation 1: 26 of 61 batches, about 3 min left",
-        "features of augmentation 1: 38 of 61 batches, about 2 min left",
-        "features of augmentation 1: 50 of 61 batches, less than 1 min left",
-    ]
-
-
-def test_the_first_batch_which_compiles_foretells_nothing(clock, capsys):
-    epoch = progress.Progress("epoch 1", 11)
-    assert lines_of(epoch, clock, 1, 40.0, capsys) == ["epoch 1: 1 of 11 batches"]
-    clock.now += 100
-    epoch.update(2)
-    assert capsys.readouterr().out == "epoch 1: 2 of 11 batches, about 15 min left\n"
-
-
-def test_features_count_as_time_of_the_epoch_that_needs_them_first(
-    tiny, quick, two_sequences, monkeypatch, clock, tmp_path, capsys
-):
-    read = generators.ScanSequence.__getitem__
-
-    def slowly(self, index):
-        clock.now += 20
-        return read(self, index)
-
-    monkeypatch.setattr(generators.ScanSequence, "__getitem__", slowly)
-    history = run(quick(epochs=6, head_epochs=6), tiny, two_sequences, tmp_path)[1]
-    assert history["seconds"].tolist() == [
-        120,
-        60,
-        60,
-        60,
-        0,
-        0,
-    ]  # three batches to train on, three held out
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[:4] == [
-        "features of augmentation 1: 1 of 3 batches",
-        "features of augmentation 1: 2 of 3 batches, less than 1 min left",
-        "features of validation scans: 1 of 3 batches",
-        "features of validation scans: 2 of 3 batches, less than 1 min left",
-    ]
-    assert [line.split("  ")[0] for line in printed[4:7]] == [
-        "epoch",
-        "features of augmentation 2: 1 of 3 batches",
-        "features of augmentation 2: 2 of 3 batches, less than 1 min left",
-    ]
-
-
-def test_a_long_first_epoch_shows_how_far_it_is_and_a_later_one_once_a_minute(
-    tiny, quick, two_sequences, monkeypatch, clock, tmp_path, capsys
-):
-    original = checkpoints.EpochKeeper.on_train_batch_end
-
-    def after_a_while(self, batch, logs=None):
-        clock.now += 35
-        original(self, batch, logs)
-
-    monkeypatch.setattr(checkpoints.EpochKeeper, "on_train_batch_end", after_a_while)
-    run(quick(recipe="scratch", epochs=2), tiny, two_sequences, tmp_path)
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split("   ")[0] for line in printed] == [
-        "epoch 1: 1 of 3 batches",
-        "epoch 1: 2 of 3 batches, less than 1 min left",
-        "epoch  1/2 all",
-        "epoch 2: 2 of 3 batches, less than 1 min left",
-        "epoch  2/2 all",
-    ]
 
 
 def test_a_folder_without_history_has_no_epoch(tmp_path):
@@ -703,82 +501,7 @@ def test_a_network_that_sees_nothing_learns_how_much_each_class_counts(
     )
 
 
-def test_a_file_is_replaced_whole(tmp_path):
-    file = tmp_path / "a.txt"
-    for text in ("old", "new"):
-        files.replace_file(
-            file, lambda temporary, text=text: temporary.write_text(text)
-        )
-        assert file.read_text() == text
-    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_writing_that_fails_leaves_the_old_file(tmp_path):
-    file = tmp_path / "a.txt"
-    file.write_text("old")
-
-    def half(temporary):
-        temporary.write_text("ne")
-        raise OSError("no space left on device")
-
-    with pytest.raises(OSError, match="no space"):
-        files.replace_file(file, half)
-    assert file.read_text() == "old"
-    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
-
-
 # --- where a run lives ---
-
-
-@pytest.fixture
-def scans():
-    table = pd.DataFrame(
-        {"path": ["a", "b"], "sha256": ["1", "2"], "label": ["x", "y"]}
-    )
-    return table.assign(subset=["train", "validation"], group=["g", "h"])
-
-
-OTHER = dict(
-    preset="cpu",
-    protocol="patient",
-    recipe="scratch",
-    weights="imagenet",
-    image_size=64,
-    batch_size=4,
-    head_epochs=2,
-    epochs=9,
-    max_scans=1,
-    precision="auto",
-    seed=1,
-)
-
-
-@pytest.mark.parametrize("setting", OTHER)
-def test_any_other_setting_is_another_folder(quick, scans, setting):
-    settings = dataclasses.replace(quick(), **{setting: OTHER[setting]})
-    assert runs.checkpoint_folder(settings, "vgg16", scans) != runs.checkpoint_folder(
-        quick(), "vgg16", scans
-    )
-
-
-@pytest.mark.parametrize("column", ["path", "sha256", "label", "subset"])
-def test_other_scans_are_another_folder(quick, scans, column):
-    changed = scans.assign(**{column: [scans[column][0], "other"]})
-    assert runs.checkpoint_folder(quick(), "vgg16", changed) != runs.checkpoint_folder(
-        quick(), "vgg16", scans
-    )
-    assert runs.checkpoint_folder(
-        quick(), "vgg16", scans[:1]
-    ) != runs.checkpoint_folder(quick(), "vgg16", scans)
-
-
-def test_the_same_run_is_the_same_folder_whatever_the_order_of_scans(
-    quick, scans, build_folder
-):
-    folder = runs.checkpoint_folder(quick(), "vgg16", scans)
-    assert runs.checkpoint_folder(quick(), "vgg16", scans[::-1]) == folder
-    assert folder.parent == build_folder / "models"
-    assert re.fullmatch("vgg16-transfer-original-32px-seed0-[0-9a-f]{8}", folder.name)
 
 
 # --- any backend ---

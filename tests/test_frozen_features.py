@@ -1,0 +1,67 @@
+"""A head that is trained on stored features learns what it would learn from scans."""
+
+from braintumor import config, generators, models, training
+
+import keras
+import numpy as np
+import pandas as pd
+
+
+def run(settings, model, sequences, folder):
+    """Train a fresh network, as a restarted notebook does: (network, history)."""
+    network = models.build_classifier(settings, model, classes=4)
+    return network, training.train(network, *sequences(settings.seed), settings, folder)
+
+
+def assert_same_weights(one, other):
+    for weight, same in zip(one.weights, other.weights):
+        if not weight.path.endswith("seed_generator_state"):
+            np.testing.assert_array_equal(
+                *(keras.ops.convert_to_numpy(each) for each in (weight, same)),
+                err_msg=weight.path,
+            )
+
+
+def assert_same_history(one, other):
+    one, other = (
+        history.drop(columns=["seconds", "checkpoint"]) for history in (one, other)
+    )
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_a_head_learns_from_features_what_it_learns_from_scans(
+    tiny, quick, two_sequences, monkeypatch, tmp_path
+):
+    settings = quick(epochs=3, head_epochs=3)
+    fast = run(settings, tiny, two_sequences, tmp_path / "features")[1]
+    monkeypatch.setattr(
+        training,
+        "fit_head",
+        lambda model, scans, held_out, epochs, keeper: model.fit(
+            scans,
+            validation_data=held_out,
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+            callbacks=[keeper],
+        ),
+    )
+    slow = run(settings, tiny, two_sequences, tmp_path / "scans")[1]
+    columns = ["loss", "accuracy", "val_loss", "val_accuracy"]
+    pd.testing.assert_frame_equal(fast[columns], slow[columns], rtol=1e-4)
+
+
+def test_the_frozen_backbone_sees_each_view_once(
+    tiny, quick, two_sequences, monkeypatch, tmp_path
+):
+    settings, seen = quick(epochs=7, head_epochs=7), []
+    read = generators.ScanSequence.__getitem__
+    monkeypatch.setattr(
+        generators.ScanSequence,
+        "__getitem__",
+        lambda self, index: seen.append(index) or read(self, index),
+    )
+    run(settings, tiny, two_sequences, tmp_path)
+    assert sorted(seen) == sorted(
+        [0, 1, 2] * (config.CACHED_AUGMENTATIONS + 1)
+    )  # the validation scans once
