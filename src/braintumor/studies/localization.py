@@ -24,12 +24,14 @@ def average_over_cells(
     Returns:
         float32 (n, size, size).
     """
+    size = len(maps[0])
+    shape = (cells, cells)
     means = []
     for one in maps:
         values = np.asarray(one, np.float32)
-        mean = cv2.resize(values, (cells, cells), interpolation=cv2.INTER_AREA)
+        mean = cv2.resize(values, shape, interpolation=cv2.INTER_AREA)
         means.append(mean)
-    return upsample(means, len(maps[0]))
+    return upsample(means, size)
 
 
 def in_boxes(boxes: np.ndarray, size: int) -> np.ndarray:
@@ -72,14 +74,17 @@ def localize(heat: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
     any_heat = largest > 0
 
     maxima = any_heat & (heat >= largest * (1 - 1e-6))
-    hit = _count(maxima & inside) / np.maximum(_count(maxima), 1)
+    maxima_inside = _count(maxima & inside)
+    hit = maxima_inside / np.maximum(_count(maxima), 1)
 
     total = heat.sum(axis=(1, 2))
     total_or_one = np.where(total > 0, total, 1)
     share = (heat * inside).sum(axis=(1, 2)) / total_or_one
 
     strong = any_heat & (heat >= largest * 0.5)
-    iou = _count(strong & inside) / np.maximum(_count(strong | inside), 1)
+    intersection = _count(strong & inside)
+    union = _count(strong | inside)
+    iou = intersection / np.maximum(union, 1)
     return pd.DataFrame({"hit": hit, "share": share, "iou": iou})
 
 
