@@ -136,11 +136,11 @@ import contextlib, sys
 from pathlib import Path
 folder, model, recipe, epochs, scans, *where = sys.argv[1:]
 import conftest
-from braintumor import config, models, training
+from braintumor import backbones, config, models
 from braintumor.support import cluster
 backbones.BACKBONES["tiny"] = conftest.tiny_backbone()
 by_hand = (where[0], *map(int, where[1:])) if len(where) == 3 else ()
-meeting = cluster.join(*by_hand) if where else contextlib.nullcontext(cluster.ALONE)
+meeting = cluster.join(*by_hand) if where else contextlib.nullcontext(cluster.Share())
 settings = config.Settings(preset="sample", **conftest.QUICK | dict(recipe=recipe, epochs=int(epochs)))
 with meeting as share:
     network = models.build_classifier(settings, model, classes=4)
@@ -231,7 +231,7 @@ def assert_same_training(settings, model, one: Path, other: Path):
         network = models.build_classifier(settings, model, classes=4)
         training.compile_phase(
             network,
-            training.training.training_phases(settings, model)[-1],
+            training.training_phases(settings, model)[-1],
             settings.recipe_options,
             3,
         )
