@@ -146,6 +146,27 @@ def made_up(seed=0, share=None, scans=20):
     return train_scans, validation_scans
 
 
+def assert_same_weights(one, other):
+    import keras
+    import numpy as np
+
+    for weight, same in zip(one.weights, other.weights):
+        if not weight.path.endswith("seed_generator_state"):
+            np.testing.assert_array_equal(
+                *(keras.ops.convert_to_numpy(each) for each in (weight, same)),
+                err_msg=weight.path,
+            )
+
+
+def assert_same_history(one, other):
+    import pandas as pd
+
+    one, other = (
+        history.drop(columns=["seconds", "checkpoint"]) for history in (one, other)
+    )
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
 @pytest.fixture(scope="session")
 def two_sequences():
     """What makes them."""

@@ -2,8 +2,6 @@
 
 from braintumor import config, generators, models, training
 
-import keras
-import numpy as np
 import pandas as pd
 
 
@@ -11,22 +9,6 @@ def run(settings, model, sequences, folder):
     """Train a fresh network, as a restarted notebook does: (network, history)."""
     network = models.build_classifier(settings, model, classes=4)
     return network, training.train(network, *sequences(settings.seed), settings, folder)
-
-
-def assert_same_weights(one, other):
-    for weight, same in zip(one.weights, other.weights):
-        if not weight.path.endswith("seed_generator_state"):
-            np.testing.assert_array_equal(
-                *(keras.ops.convert_to_numpy(each) for each in (weight, same)),
-                err_msg=weight.path,
-            )
-
-
-def assert_same_history(one, other):
-    one, other = (
-        history.drop(columns=["seconds", "checkpoint"]) for history in (one, other)
-    )
-    pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
 def test_a_head_learns_from_features_what_it_learns_from_scans(
