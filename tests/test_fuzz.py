@@ -265,63 +265,47 @@ TIFF_TAGS = [
     339,
     530,
 ]
-KINDS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 
 @st.composite
 def tiff_files(draw):
     """Some pages, each with tags that are right but for a few."""
     order = draw(st.sampled_from("<>"))
-    is_big = draw(st.booleans()) and draw(st.booleans())
-    place, count, entry = ("Q", "Q", "HHQ") if is_big else ("I", "H", "HHI")
-    header = (
-        struct.pack(order + "HHHQ", 43, 8, 0, 16)
-        if is_big
-        else struct.pack(order + "HI", 42, 8)
+    is_big = draw(st.sampled_from([False, False, True]))
+    place, count, entry, start = ("Q", "Q", 20, 16) if is_big else ("I", "H", 12, 8)
+    versions = [43, 8, 0] if is_big else [42]
+    version = struct.pack(f"{order}{len(versions)}H", *versions)
+    content = (
+        (b"II" if order == "<" else b"MM") + version + struct.pack(order + place, start)
     )
-    content = (b"II" if order == "<" else b"MM") + header
     pages = draw(st.integers(1, 4))
     for page in range(pages):
-        bits = draw(st.sampled_from([8, 8, 16, 32, 1]))
-        pixels = draw(st.binary(min_size=48 * bits // 8, max_size=48 * bits // 8))
-        compression = draw(st.sampled_from([1, 1, 8, 5, 32773, 7]))
+        bits = draw(st.sampled_from([8, 8, 16, 32]))
+        pixels = draw(st.binary(min_size=6 * bits, max_size=6 * bits))
+        compression = draw(st.sampled_from([1, 1, 1, 8, 5, 32773]))
         strip = zlib.compress(pixels) if compression == 8 else pixels
-        start = len(content)
-        tags = {
-            256: 8,
-            257: 6,
-            258: bits,
-            259: compression,
-            262: 1,
-            277: 1,
-            278: 6,
-            279: len(strip),
-        }
-        for tag in draw(st.lists(st.sampled_from(TIFF_TAGS), max_size=3)):
-            tags[tag] = draw(
-                st.one_of(st.integers(0, 70000), st.integers(0, 2**32 - 1))
-            )
-        tags.setdefault(273, 0)
+        tags = {256: 8, 257: 6, 258: bits, 259: compression, 262: 1, 273: 0, 277: 1}
+        tags |= {278: 6, 279: len(strip)}
+        wrong = draw(st.lists(st.sampled_from(TIFF_TAGS), max_size=2))
+        for tag in wrong:
+            tags[tag] = draw(st.one_of(st.integers(0, 9), st.integers(0, 2**32 - 1)))
         size = (
-            struct.calcsize(order + count)
-            + len(tags) * (20 if is_big else 12)
-            + struct.calcsize(place)
+            struct.calcsize(order + count) + len(tags) * entry + struct.calcsize(place)
         )
-        if tags[273] == 0:
-            tags[273] = start + size
-        following = start + size + len(strip) if page + 1 < pages else 0
-        following = draw(st.one_of(st.just(following), st.integers(0, following + 9)))
+        end = len(content) + size
+        if 273 not in wrong:
+            tags[273] = end
+        following = end + len(strip) if page + 1 < pages else 0
+        if draw(st.sampled_from([False] * 9 + [True])):
+            following = draw(st.integers(0, end + 9))
         content += struct.pack(order + count, len(tags))
         for tag, value in sorted(tags.items()):
-            kind = draw(st.sampled_from([4, 4, 4, 3, 1, 16])) if not is_big else 16
-            one = struct.pack(
-                order + KINDS[kind], value % 2 ** (8 * struct.calcsize(KINDS[kind]))
-            )
-            amount = draw(st.sampled_from([1, 1, 1, 1, 1, 1, 2, 2**31]))
-            content += struct.pack(order + entry, tag, kind, amount)
-            content += one[: struct.calcsize(place)].ljust(
-                struct.calcsize(place), b"\0"
-            )
+            kind = 16 if is_big else 4
+            amount = 1
+            if tag in wrong:
+                kind = draw(st.sampled_from([1, 2, 3, 4, 5, 11, 16]))
+                amount = draw(st.sampled_from([0, 1, 1, 2, 2**31]))
+            content += struct.pack(order + "HH" + 2 * place, tag, kind, amount, value)
         content += struct.pack(order + place, following) + strip
     return content
 
@@ -341,54 +325,35 @@ def chunk(kind, content, is_right=True):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", code)
 
 
-sizes = st.one_of(st.integers(0, 40), st.sampled_from([2**31 - 1, 2**32 - 1, 70_000]))
+odd_sizes = st.sampled_from([0, 2**31 - 1, 2**32 - 1, 70_000])
+sizes = st.one_of(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), odd_sizes)
+MORE_CHUNKS = [b"PLTE", b"tRNS", b"gAMA", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"zTXt"]
 
 
 @st.composite
 def png_files(draw):
     """Chunks, most of them as they should be."""
     width, height = draw(sizes), draw(sizes)
-    depth = draw(st.sampled_from([8, 8, 16, 1, 2, 4, 7]))
-    color = draw(st.sampled_from([0, 0, 2, 3, 4, 6, 5]))
-    header = struct.pack(
-        ">IIBBBBB",
-        width,
-        height,
-        depth,
-        color,
-        0,
-        0,
-        draw(st.sampled_from([0, 0, 1, 2])),
-    )
+    depth = draw(st.sampled_from([8, 8, 8, 16, 16, 1, 2, 4, 7]))
+    color = draw(st.sampled_from([0, 0, 0, 2, 3, 4, 6, 5]))
+    interlace = draw(st.sampled_from([0, 0, 0, 1, 2]))
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace)
     channels = {2: 3, 4: 2, 6: 4}.get(color, 1)
-    row = 1 + (width * channels * depth + 7) // 8
-    amount = min(row * height, 20_000)
-    pixels = draw(st.binary(min_size=0, max_size=60)) * 400
-    pixels = (b"\0" + pixels)[:amount].ljust(
-        draw(st.sampled_from([amount, amount, 5])), b"\7"
-    )
+    row = draw(st.binary(min_size=1, max_size=60)) * 400
+    row = b"\0" + row[: min((width * channels * depth + 7) // 8, 5000)]
+    rows = row * min(height, 50)
+    if draw(st.sampled_from([False, False, False, True])):
+        rows = rows[: draw(st.integers(0, 99))]
     parts = [chunk(b"IHDR", header)]
-    kinds = [
-        b"PLTE",
-        b"tRNS",
-        b"gAMA",
-        b"iCCP",
-        b"eXIf",
-        b"acTL",
-        b"fcTL",
-        b"zTXt",
-        b"sBIT",
-    ]
-    for kind in draw(st.lists(st.sampled_from(kinds), max_size=3)):
-        parts.append(chunk(kind, draw(st.binary(max_size=48))))
-    if draw(st.booleans()) or color == 3:
+    if color == 3:
         parts.append(chunk(b"PLTE", bytes(range(48))))
-    packed = zlib.compress(pixels)
+    for kind in draw(st.lists(st.sampled_from(MORE_CHUNKS), max_size=2)):
+        parts.append(chunk(kind, draw(st.binary(max_size=48))))
+    packed = zlib.compress(rows)
     half = len(packed) // 2
-    parts += [
-        chunk(b"IDAT", packed[:half]),
-        chunk(b"IDAT", packed[half:], draw(st.booleans())),
-    ]
+    is_right = draw(st.sampled_from([True, True, True, False]))
+    parts.append(chunk(b"IDAT", packed[:half]))
+    parts.append(chunk(b"IDAT", packed[half:], is_right))
     parts.append(chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 

@@ -148,21 +148,24 @@ def read_frames(content: bytes) -> list[np.ndarray]:
 
 def _complete(data_set: "Dataset") -> None:
     """Fill in what a file leaves out; UnreadableError where that cannot be known."""
-    if not any(tag in data_set for tag in PIXEL_TAGS):
+    if not any(data_set.get(tag) for tag in PIXEL_TAGS):
         raise UnreadableError("DICOM without an image")
-    sizes = {}
-    for tag in ("Rows", "Columns"):
-        sizes[tag] = _number(data_set, tag)
-        if not sizes[tag]:
-            raise UnreadableError(f"DICOM without the size of its image ({tag})")
-    if sizes["Rows"] * sizes["Columns"] > MOST_PIXELS:
+    rows = _number(data_set, "Rows")
+    columns = _number(data_set, "Columns")
+    if not rows or not columns:
+        tag = "Columns" if rows else "Rows"
+        raise UnreadableError(f"DICOM without the size of its image ({tag})")
+    if rows * columns > MOST_PIXELS:
         raise UnreadableError("larger than 67 million pixels")
+    data_set.Rows = int(rows)
+    data_set.Columns = int(columns)
     samples = int(_number(data_set, "SamplesPerPixel") or 1)
     data_set.SamplesPerPixel = samples
     if not _text(data_set, "PhotometricInterpretation"):
         data_set.PhotometricInterpretation = "RGB" if samples > 1 else "MONOCHROME2"
-    if samples > 1 and _number(data_set, "PlanarConfiguration") is None:
-        data_set.PlanarConfiguration = 0
+    if samples > 1:
+        planes = _number(data_set, "PlanarConfiguration")
+        data_set.PlanarConfiguration = int(planes or 0)
     if "PixelData" in data_set:
         _complete_bits(data_set)
     data_set.NumberOfFrames = int(_number(data_set, "NumberOfFrames") or 1)
@@ -174,11 +177,11 @@ def _complete_bits(data_set: "Dataset") -> None:
     allocated = _number(data_set, "BitsAllocated")
     if not allocated:
         raise UnreadableError("DICOM without the size of its pixels (BitsAllocated)")
-    stored = _number(data_set, "BitsStored")
-    if not stored or stored > allocated:
-        data_set.BitsStored = int(allocated)
-    if _number(data_set, "PixelRepresentation") not in (0, 1):
-        data_set.PixelRepresentation = 0
+    stored = _number(data_set, "BitsStored") or allocated
+    data_set.BitsAllocated = int(allocated)
+    data_set.BitsStored = int(min(stored, allocated))
+    is_signed = _number(data_set, "PixelRepresentation") == 1
+    data_set.PixelRepresentation = int(is_signed)
 
 
 def _complete_syntax(data_set: "Dataset") -> None:
