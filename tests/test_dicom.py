@@ -394,6 +394,19 @@ def test_without_pixels_there_is_no_image(tmp_path, dicom):
     assert readers.read_pages(file) == ([], "DICOM without an image")
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (tags(PhotometricInterpretation="HSV"), "in colors that pydicom does not know"),
+        (tags(PhotometricInterpretation="PALETTE COLOR"), "without its palette"),
+        (tags(SamplesPerPixel=4), "of 4 values a pixel: 1 or 3 are known"),
+    ],
+)
+def test_colors_that_are_not_known_are_a_sentence(tmp_path, dicom, change, problem):
+    file = dicom(tmp_path / "scan.dcm", RAMP, change=change)
+    assert readers.read_pages(file) == ([], f"DICOM {problem}")
+
+
 def test_an_image_that_would_fill_the_memory_is_refused(tmp_path, dicom):
     huge = tags(Rows=65535, Columns=65535)
     file = dicom(tmp_path / "scan.dcm", RAMP, change=huge)

@@ -83,13 +83,16 @@ def read_card(text: str | bytes, name: str) -> Card:
 
 def _unusable_entries(card: dict) -> list[str]:
     """The entries that every card needs and that this one lacks, or has wrong."""
+    unusable = []
     labels = card.get("labels")
+    are_several = isinstance(labels, list) and len(labels) > 1
+    if not are_several or not all(isinstance(label, str) for label in labels):
+        unusable.append("labels")
     size = card.get("image_size")
-    are_labels = isinstance(labels, list) and len(labels) > 1
-    is_usable = {
-        "labels": are_labels and all(isinstance(label, str) for label in labels),
-        "image_size": isinstance(size, int) and size > 0,
-        "frame": card.get("frame") in FRAMES,
-        "threshold": isinstance(card.get("threshold"), Real),
-    }
-    return [entry for entry, usable in is_usable.items() if not usable]
+    if not isinstance(size, int) or size < 1:
+        unusable.append("image_size")
+    if card.get("frame") not in FRAMES:
+        unusable.append("frame")
+    if not isinstance(card.get("threshold"), Real):
+        unusable.append("threshold")
+    return unusable

@@ -63,6 +63,16 @@ TAGS = [
     "DoubleFloatPixelData",
 ]
 PIXEL_TAGS = TAGS[-3:]
+PHOTOMETRIC = (
+    "MONOCHROME1",
+    "MONOCHROME2",
+    "PALETTE COLOR",
+    "RGB",
+    "YBR_FULL",
+    "YBR_FULL_422",
+    "YBR_ICT",
+    "YBR_RCT",
+)
 
 
 class UnreadableError(ValueError):
@@ -157,19 +167,32 @@ def _complete(data_set: "Dataset") -> None:
         raise UnreadableError(f"DICOM without the size of its image ({tag})")
     if rows * columns > MOST_PIXELS:
         raise UnreadableError("larger than 67 million pixels")
-    data_set.Rows = int(rows)
-    data_set.Columns = int(columns)
-    samples = int(_number(data_set, "SamplesPerPixel") or 1)
-    data_set.SamplesPerPixel = samples
-    if not _text(data_set, "PhotometricInterpretation"):
-        data_set.PhotometricInterpretation = "RGB" if samples > 1 else "MONOCHROME2"
-    if samples > 1:
-        planes = _number(data_set, "PlanarConfiguration")
-        data_set.PlanarConfiguration = int(planes or 0)
+    _set_number(data_set, "Rows", rows)
+    _set_number(data_set, "Columns", columns)
+    _set_number(data_set, "NumberOfFrames", _number(data_set, "NumberOfFrames") or 1)
+    _complete_colors(data_set)
     if "PixelData" in data_set:
         _complete_bits(data_set)
-    data_set.NumberOfFrames = int(_number(data_set, "NumberOfFrames") or 1)
     _complete_syntax(data_set)
+
+
+def _complete_colors(data_set: "Dataset") -> None:
+    """What the samples of a pixel are, where a file leaves it out."""
+    samples = _number(data_set, "SamplesPerPixel") or 1
+    if samples not in (1, 3):
+        raise UnreadableError(
+            f"DICOM of {samples:.0f} values a pixel: 1 or 3 are known"
+        )
+    _set_number(data_set, "SamplesPerPixel", samples)
+    _set_number(
+        data_set, "PlanarConfiguration", _number(data_set, "PlanarConfiguration") or 0
+    )
+    photometric = _text(data_set, "PhotometricInterpretation")
+    if not photometric:
+        photometric = "RGB" if samples == 3 else "MONOCHROME2"
+    if photometric not in PHOTOMETRIC:
+        raise UnreadableError("DICOM in colors that pydicom does not know")
+    data_set.PhotometricInterpretation = photometric
 
 
 def _complete_bits(data_set: "Dataset") -> None:
@@ -178,10 +201,17 @@ def _complete_bits(data_set: "Dataset") -> None:
     if not allocated:
         raise UnreadableError("DICOM without the size of its pixels (BitsAllocated)")
     stored = _number(data_set, "BitsStored") or allocated
-    data_set.BitsAllocated = int(allocated)
-    data_set.BitsStored = int(min(stored, allocated))
     is_signed = _number(data_set, "PixelRepresentation") == 1
-    data_set.PixelRepresentation = int(is_signed)
+    _set_number(data_set, "BitsAllocated", allocated)
+    _set_number(data_set, "BitsStored", min(stored, allocated))
+    _set_number(data_set, "PixelRepresentation", is_signed)
+
+
+def _set_number(data_set: "Dataset", tag: str, value: float) -> None:
+    """Set a tag to a whole number, whatever it held."""
+    if tag in data_set:
+        del data_set[tag]  # pydicom would read the old value first, and may refuse it
+    setattr(data_set, tag, int(value))
 
 
 def _complete_syntax(data_set: "Dataset") -> None:
@@ -219,7 +249,10 @@ def _number(place: "Dataset", tag: str) -> float | None:
 
 def _text(place: "Dataset", tag: str) -> str:
     """The text of a tag in capitals, or ""."""
-    value = place.get(tag)
+    try:
+        value = place.get(tag)
+    except Exception:  # no text: pydicom has many kinds
+        return ""
     return value.strip().upper() if isinstance(value, str) else ""
 
 
@@ -258,7 +291,10 @@ def _palette_frames(data_set: "Dataset") -> list[np.ndarray]:
     """Frames of palette entries in the gray of their colors."""
     from pydicom.pixels import apply_color_lut
 
-    entries, first, bits = data_set.RedPaletteColorLookupTableDescriptor
+    descriptor = _numbers(data_set, "RedPaletteColorLookupTableDescriptor")
+    if len(descriptor) != 3:
+        raise UnreadableError("DICOM without its palette")
+    entries, first, bits = [int(number) for number in descriptor]
     last = first + (entries or 65_536) - 1
     frames = []
     for frame in _decoded(data_set):
