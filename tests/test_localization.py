@@ -1,7 +1,10 @@
 """Where does a network look, and do the scores know a tumor when they see one?"""
 
+from braintumor import models
 from braintumor.studies import localization
 
+import cv2
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,3 +95,59 @@ def test_with_an_even_number_of_cells_the_center_of_a_scan_is_in_no_quarter():
     quarters = [[x, y, 64, 64] for x in (0, 64) for y in (0, 64)]
     hits = localization.localize(heatmaps, np.array(quarters, float))["hit"]
     assert hits.tolist() == pytest.approx([0.25] * 4)
+
+
+# --- heatmaps and their baselines ---
+
+
+def test_the_fine_heatmap_is_that_of_the_numerical_gradient(quick):
+    """The mean gradient of a channel is the slope of the logit as the whole channel rises."""
+    network = models.build_classifier(
+        quick(recipe="scratch", image_size=96), "vgg16", classes=4
+    )
+    base = network.get_layer("backbone")
+    convolution = keras.Model(base.inputs, base.get_layer("block5_conv3").output)
+    scaled = network.get_layer("centred_convention").output
+    layers = [convolution(scaled), network.get_layer("pooled").output]
+    features, pooled = keras.Model(network.inputs, layers).predict(SCANS, verbose=0)
+    hidden, last = (
+        [np.float64(array) for array in network.get_layer(name).get_weights()]
+        for name in ("hidden", "probabilities")
+    )
+
+    def logits(values):
+        return np.maximum(values @ hidden[0] + hidden[1], 0) @ last[0] + last[1]
+
+    classes = logits(pooled).argmax(axis=1)
+    heatmaps = localization.fine_grad_cam(network, SCANS, classes)
+    step = 1e-6 * np.eye(pooled.shape[1])
+    for scan, which in enumerate(classes):
+        rise = logits(pooled[scan] + step) - logits(pooled[scan] - step)
+        evidence = features[scan] @ rise[:, which]
+        assert evidence.shape == (6, 6)
+        expected = cv2.resize(np.float32(np.maximum(evidence, 0)), (96, 96))
+        np.testing.assert_allclose(heatmaps[scan], expected / expected.max(), atol=1e-3)
+
+
+def test_the_center_of_the_head_is_where_the_head_is():
+    images = np.zeros((1, 32, 32, 1), "float32")
+    images[0, 4:15, 10:31] = 1
+    (bump,) = localization.head_centers(images)
+    assert np.unravel_index(bump.argmax(), bump.shape) == (9, 20)
+    assert bump[:4].max() == 0 and bump[4:15, 10:31].min() > 0
+
+
+@pytest.mark.parametrize(("fine", "cells"), [(False, 3), (True, 6)])
+def test_baselines_have_the_resolution_of_the_heatmap(quick, fine, cells):
+    network = models.build_classifier(
+        quick(recipe="scratch", image_size=96), "vgg16", classes=4
+    )
+    boxes = np.array([[10, 20, 30, 20], [50, 40, 20, 30]], float)
+    classes = np.array([0, 1])
+    maps = localization.compare_with_baselines(
+        network, network, SCANS, boxes, classes, classes, fine
+    )
+    assert list(maps) == ["trained", "untrained", "head center", "oracle"]
+    oracle = localization.average_over_cells(localization.in_boxes(boxes, 96), cells)
+    np.testing.assert_array_equal(maps["oracle"], oracle)
+    np.testing.assert_array_equal(maps["trained"], maps["untrained"])

@@ -207,7 +207,7 @@ def run_experiment(
         every: The number of steps between evaluations.
 
     Returns:
-        The rows of ``train_and_track`` for each condition, with its name as ``arm``, its
+        The rows of ``train_and_track`` for each condition: its name as ``arm``, its
         other attributes, ``predicted`` (the variance ratio if its excess shrinks by the
         momentum in each step), and the settings that decide.
     """

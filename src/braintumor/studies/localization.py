@@ -2,11 +2,113 @@
 
 from collections.abc import Sequence
 
-from braintumor.app.gradcam import upsample
+from braintumor import plots
+from braintumor.app.gradcam import SCANS_AT_ONCE, grad_cam, heatmaps_from, upsample
+from braintumor.images import head_frame
+from braintumor.metrics import mean_interval, with_bounds
 
 import cv2
+import keras
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+
+BEFORE_LAST_POOLING = {"vgg16": "block5_conv3"}  # the last convolution of a backbone
+
+
+def fine_grad_cam(
+    model: keras.Model, images: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Make Grad-CAM heatmaps from the last convolution, before the last max pooling.
+
+    Max pooling hands the gradient of a cell to one of the cells that it looks at. So
+    the mean of the gradient over a channel, its weight in Grad-CAM, is the same before
+    and after the pooling but for a factor that all channels share, and has the closed
+    form of ``gradcam.grad_cam``. Only the map is finer.
+
+    Args:
+        model: A classifier on a backbone of ``BEFORE_LAST_POOLING``.
+        images: (n, size, size, 1), in [0, 1].
+        classes: Class indices, shape (n,).
+
+    Returns:
+        float32 (n, size, size), largest value 1; all 0 where no feature speaks for the
+        class.
+    """
+    base = model.get_layer("backbone")
+    (scaling,) = [
+        layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling)
+    ]
+    last_convolution = base.get_layer(BEFORE_LAST_POOLING[model.name]).output
+    before_pooling = keras.Model(base.inputs, last_convolution)
+    hidden = model.get_layer("hidden")
+    watched = keras.Model(model.inputs, [before_pooling(scaling.output), hidden.output])
+    outputs = watched.predict(images, batch_size=SCANS_AT_ONCE, verbose=0)
+    features, hidden_units = (np.asarray(values, "float32") for values in outputs)
+
+    first_kernel = keras.ops.convert_to_numpy(hidden.kernel).astype("float32")
+    last_kernel = keras.ops.convert_to_numpy(model.get_layer("probabilities").kernel)
+    active = hidden_units > 0
+    weights = (active * last_kernel.T[classes]) @ first_kernel.T
+    evidence = np.einsum("nhwc,nc->nhw", features, weights)
+    return heatmaps_from(evidence, images.shape[1])
+
+
+def compare_with_baselines(
+    trained: keras.Model,
+    untrained: keras.Model,
+    images: np.ndarray,
+    boxes: np.ndarray,
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    fine: bool = False,
+) -> dict[str, np.ndarray]:
+    """Make the heatmaps of a network, and those of its baselines at their resolution.
+
+    Args:
+        trained: A classifier.
+        untrained: The same before training.
+        images: (n, size, size, 1), in [0, 1].
+        boxes: (n, 4): x, y, width, height (px) of tumors.
+        predicted: Class indices, shape (n,), as the trained classifier predicts them.
+        labels: True class indices, shape (n,).
+        fine: Whether the maps are those of ``fine_grad_cam``.
+
+    Returns:
+        float32 (n, size, size) each. ``trained``: of the predicted class.
+        ``untrained``: of the true class. ``head center``: a bump in the middle of the
+        head. ``oracle``: the boxes.
+    """
+    size = images.shape[1]
+    base = trained.get_layer("backbone")
+    method = fine_grad_cam if fine else grad_cam
+    layer = BEFORE_LAST_POOLING[trained.name] if fine else base.layers[-1].name
+    cells = base.get_layer(layer).output.shape[1]
+    return {
+        "trained": method(trained, images, predicted),
+        "untrained": method(untrained, images, labels),
+        "head center": average_over_cells(head_centers(images), cells),
+        "oracle": average_over_cells(in_boxes(boxes, size), cells),
+    }
+
+
+def head_centers(images: np.ndarray) -> np.ndarray:
+    """Draw a bump in the middle of each head, as wide and as high as the head.
+
+    Args:
+        images: (n, size, size, 1), in [0, 1].
+
+    Returns:
+        float32 (n, size, size), a Hann window over the ``images.head_frame``.
+    """
+    bumps = np.zeros(images.shape[:3], "float32")
+    for bump, image in zip(bumps, images, strict=True):
+        x, y, width, height = head_frame(image[..., 0])
+        # without the zeros at the ends of the window
+        rows = np.hanning(height + 2)[1:-1]
+        columns = np.hanning(width + 2)[1:-1]
+        bump[y : y + height, x : x + width] = np.outer(rows, columns)
+    return bumps
 
 
 def average_over_cells(
@@ -88,6 +190,67 @@ def localize(heat: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"hit": hit, "share": share, "iou": iou})
 
 
+def mean_scores(scores: pd.DataFrame, groups: pd.Series) -> dict[str, float]:
+    """Average scores over scans, with 95 % intervals over groups.
+
+    Args:
+        scores: Of ``localize``.
+        groups: The group of each scan.
+
+    Returns:
+        ``n``, then ``hit``, ``hit_low``, ``hit_high`` and so on; without scans ``n``
+        alone.
+    """
+    if scores.empty:
+        return {"n": 0}
+    measures = list(scores.columns)
+    bounds = [mean_interval(scores[measure], groups) for measure in measures]
+    table = pd.DataFrame(bounds, measures, ["value", "low", "high"])
+    return {"n": len(scores), **with_bounds(table, measures)}
+
+
 def _count(mask: np.ndarray) -> np.ndarray:
     """How many pixels of each mask are true: (n,)."""
     return mask.sum(axis=(1, 2))
+
+
+def draw_hits(table: pd.DataFrame, *, title: str, banner: str, footnote: str) -> Figure:
+    """Draw the pointing game: a panel for each map, a line for each kind of heat.
+
+    Args:
+        table: One row a map and kind of heat: ``map`` (its first word names the
+            network), ``heat`` (``trained`` or a baseline), ``hit``, ``hit_low``,
+            ``hit_high``.
+        title: The message of the figure.
+        banner: A warning, or nothing.
+        footnote: A sentence below.
+
+    Returns:
+        The figure.
+    """
+    maps = table.groupby("map", sort=False)
+    figure, panels = plots.base_figure(
+        title, banner, 1.9, 1, len(maps), footnote, sharey=True
+    )
+    for axes, (name, rows) in zip(panels, maps, strict=True):
+        network = name.split()[0].lower()
+        for y, row in enumerate(rows.itertuples()):
+            is_network = row.heat == "trained"
+            color = plots.MODEL_COLORS[network] if is_network else plots.GRAY
+            axes.plot([row.hit_low, row.hit_high], [y, y], color=color, linewidth=2)
+            axes.plot(row.hit, y, "o", color=color, markersize=8)
+            axes.annotate(
+                plots.percent(row.hit),
+                (row.hit, y),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                size=plots.SMALL,
+                color=color,
+            )
+        axes.set_yticks(range(len(rows)), rows["heat"])
+        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.7), xlabel="share of hits")
+        axes.xaxis.set_major_formatter(plots.percent)
+        axes.grid(axis="x", color=plots.PALE, linewidth=0.5)
+        axes.set_title(name, size=10, weight="bold")
+    return figure
