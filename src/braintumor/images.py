@@ -89,7 +89,8 @@ def to_8_bits(values: np.ndarray) -> np.ndarray:
     if low == high:
         return np.zeros(values.shape, "uint8")
     shares = (np.clip(values, low, high) - low) / (high - low)
-    return np.uint8(np.rint(255 * np.nan_to_num(shares, nan=0)))
+    levels = np.rint(255 * np.nan_to_num(shares, nan=0))
+    return levels.astype("uint8")
 
 
 def first_damaged_page(content: np.ndarray, pages: int) -> int | None:
@@ -133,7 +134,7 @@ def read_scan(path: Path, sha256: str | None = None) -> np.ndarray:
         ValueError: It cannot be read, or has changed; names the file and what is wrong.
     """
     pixels, problem = examine(path, sha256)
-    if problem:
+    if pixels is None or problem:
         name = "/".join(path.parts[-3:])
         advice = "replace it or remove it."
         raise ValueError(f"'{name}' cannot be read ({problem}): {advice}")
@@ -157,7 +158,8 @@ def head_frame(image: np.ndarray) -> tuple[int, int, int, int]:
     if not head.any():
         height, width = image.shape
         return 0, 0, width, height
-    return cv2.boundingRect(np.uint8(head))
+    x, y, width, height = cv2.boundingRect(head.astype("uint8"))
+    return x, y, width, height
 
 
 def head_square(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
@@ -174,11 +176,12 @@ def head_square(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     side = max(width, height)
     x = x - (side - width) // 2
     y = y - (side - height) // 2
-    shift = np.float32([[1, 0, -x], [0, 1, -y]])
+    shift = np.array([[1, 0, -x], [0, 1, -y]], "float32")
     head = cv2.warpAffine(image, shift, (side, side))
     low, high = np.percentile(head, (1, 99))
     spread = (head - low) * (255 / max(high - low, 1))
-    return np.uint8(np.clip(spread, 0, 255)), (x, y)
+    square = np.clip(spread, 0, 255).astype("uint8")
+    return square, (x, y)
 
 
 def to_square(

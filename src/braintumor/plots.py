@@ -367,7 +367,8 @@ def split_flow(table: pd.DataFrame, *, banner: str) -> Figure:
     title = "No patient and no group of near-duplicates is in two subsets"
     figure, (axes,) = base_figure(title, banner, 3.6, subplot_kw=WITHOUT_AXES)
     axes.set(xlim=(0, 3), ylim=(0, 1))
-    boxes = []  # x, y, heading, rows; then its parent's place
+    # x, y, heading, rows; then the place that its arrow comes from, if there is one
+    boxes: list[tuple[float, float, str, pd.DataFrame, Any]] = []
     y = 0.85
     for split in ("training", "testing"):
         of_split = table[table["split"] == split]
