@@ -38,7 +38,7 @@ class Copies:
         known_groups: Those with a scan of their patient, or a near-duplicate.
         trained_with: Test accuracy of a network that trains with them.
         trained_without: That of a network that does not.
-        new_scans: Test scans without any such scan in training.
+        new_scans: Test scans without any such scan in training with copies.
         new_trained_with: Accuracy on these of the network that trains with copies.
         new_trained_without: Accuracy on these of the other network.
     """
@@ -284,9 +284,9 @@ def copies(results: Path) -> Copies:
     """What copies of test scans are worth in training, to a small network."""
     audit = pd.read_csv(results / "audit.csv").set_index("known_by")["all"]
     rows = pd.read_csv(results / "protocols.csv")
-    rows = rows[rows["network"] == "resnet50"].set_index("protocol")
-    every = rows[rows["judged_on"] == "Testing"]["accuracy"]
-    new = rows[rows["judged_on"] == "Testing, group not in Training"]
+    rows = rows[rows["model"] == "resnet50"].set_index("protocol")
+    every = rows[rows["evaluated_on"] == "test set"]["accuracy"]
+    new = rows[rows["evaluated_on"] == "new test scans"]
     new_accuracy = new["accuracy"]
     return Copies(
         test_scans=audit["Testing scans"],
@@ -303,12 +303,12 @@ def copies(results: Path) -> Copies:
 def same_scans(results: Path) -> LeakPart:
     """A small ResNet50 on the same validation scans, knowing their patients or not."""
     rows = pd.read_csv(results / "protocols.csv")
-    rows = rows[rows["judged_on"] == "validation scans of original"]
-    rows = rows[rows["network"] == "resnet50"].set_index("protocol")
+    rows = rows[rows["evaluated_on"] == "leaky validation scans"]
+    rows = rows[rows["model"] == "resnet50"].set_index("protocol")
     return LeakPart(
         scans=int(rows.at["original", "n"]),
         leaky=rows.at["original", "accuracy"],
-        leak_free=rows.at["patient, five folds", "accuracy"],
+        leak_free=rows.at["patient", "accuracy"],
     )
 
 
