@@ -254,6 +254,23 @@ def test_12_bits_in_16_are_signed_as_the_file_says(page):
     )
 
 
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize("high", [11, 13, 15])
+def test_12_bits_lie_where_the_file_says(page, signed, high):
+    """Old files put them above others, which hold anything."""
+
+    def twelve(data_set):
+        data_set.BitsStored, data_set.HighBit = 12, high
+        noise = np.random.default_rng(0).integers(0, 65536, RAMP.shape)
+        used = (2**12 - 1) << (high - 11)
+        pixels = (values << (high - 11)) & used | noise & ~used
+        data_set.PixelData = pixels.astype("<u2").tobytes()
+
+    values = RAMP - 500 if signed else RAMP
+    shown = page(RAMP, signed=signed, change=twelve)
+    np.testing.assert_array_equal(shown, images.to_8_bits(values))
+
+
 @pytest.mark.parametrize("tag", ["FloatPixelData", "DoubleFloatPixelData"])
 def test_pixels_that_are_real_numbers(page, tag):
     kind = "<f4" if tag == "FloatPixelData" else "<f8"

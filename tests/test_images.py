@@ -106,6 +106,17 @@ def test_any_numbers_become_bytes_in_the_same_order(values, kind):
     assert (np.diff(pixels[finite][order].astype(int)) >= 0).all()
 
 
+@pytest.mark.parametrize("name", ["long.png", "long.tif"])
+def test_a_line_that_would_be_a_huge_square_is_refused(tmp_path, name):
+    cv2.imwrite(str(tmp_path / name), np.zeros((20_000, 3), "uint8"))
+    problem = "longer than 16,384 pixels"
+    assert images.examine(tmp_path / name) == (None, problem)
+    assert readers.read_pages(tmp_path / name) == ([], problem)
+    longest = np.tile(np.arange(256, dtype="uint8"), 64)[None]
+    square, *_ = images.to_square(longest, 32, "head")
+    assert square.shape == (32, 32)
+
+
 # --- TIFF that is damaged ---
 
 

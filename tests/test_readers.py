@@ -55,13 +55,29 @@ def test_what_is_skipped_is_counted_aloud(scan, dicom, capsys):
         data_set.SOPClassUID = "1.2.840.10008.1.3.10"
 
     dicom(folder / "DICOMDIR", RAMP, change=directory)
+    (folder / "link.png").symlink_to(folder / "nowhere.png")
     for number in range(7):
         (folder / f"notes {number}.txt").write_text("no scan")
     assert readers.images_in(folder) == [scan]
     assert capsys.readouterr().err == (
-        "Skipped 8 that are no images: DICOMDIR, notes 0.txt, notes 1.txt, notes 2.txt, "
-        "notes 3.txt, ...\n"
+        "Skipped 9 that are no images: link.png, DICOMDIR, notes 0.txt, notes 1.txt, "
+        "notes 2.txt, ...\n"
     )
+
+
+@pytest.mark.parametrize("kind", ["1.3.10", "5.1.4.1.1.88.22", "5.1.4.1.1.481.3"])
+@pytest.mark.parametrize("name", ["REPORT", "report.dcm"])
+def test_dicom_of_a_kind_that_holds_no_image_is_skipped(scan, dicom, kind, name):
+    def no_image(data_set):
+        data_set.SOPClassUID = f"1.2.840.10008.{kind}"
+        del data_set.PixelData
+
+    report = dicom(scan.parent / name, RAMP, change=no_image)
+    found = readers.find_images(scan.parent)
+    assert found == ([scan], [report])
+    # named alone, it is answered: with a sentence
+    assert readers.find_images(report).images == [report]
+    assert readers.read_pages(report) == ([], "DICOM without an image")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read any folder")
@@ -151,6 +167,7 @@ HOLES = np.where(RAMP > 100, np.nan, RAMP)
         (RAMP[0], r"has shape \(50,\): a scan has \(height, width\)"),
         (np.array(7), "has no axes: a scan has"),
         (RAMP[:0], "is empty"),
+        (np.zeros((1, 20_000)), "is longer than 16,384 pixels"),
     ],
 )
 def test_an_array_of_another_scale_type_or_shape_is_a_problem(array, problem):

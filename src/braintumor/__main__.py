@@ -321,7 +321,6 @@ def export(options: argparse.Namespace) -> int:
         raise ValueError(
             "An ONNX file is no classifier to export from: name a braintumor-....keras."
         )
-    options.into.parent.mkdir(parents=True, exist_ok=True)
     release.export(classifier.network, options.to, options.into)
     return 0
 

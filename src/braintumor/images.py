@@ -14,6 +14,8 @@ import numpy as np
 
 NOT_WHOLE = "no whole image"
 EMPTY_OR_LARGE = "empty, or larger than 67 million pixels"
+LONGEST_SIDE = 16_384  # px: the square around a longer image would fill the memory
+TOO_LONG = f"longer than {LONGEST_SIDE:,} pixels"
 BLACK_AND_WHITE = (0.1, 99.9)  # percentiles, for what has more than 8 bits
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -62,6 +64,8 @@ def decode_page(content: np.ndarray) -> tuple[np.ndarray | None, str]:
         return None, EMPTY_OR_LARGE
     if pixels is None:
         return None, NOT_WHOLE
+    if max(pixels.shape) > LONGEST_SIDE:
+        return None, TOO_LONG
     return to_8_bits(pixels), ""
 
 
@@ -179,9 +183,10 @@ def head_square(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     shift = np.array([[1, 0, -x], [0, 1, -y]], "float32")
     head = cv2.warpAffine(image, shift, (side, side))
     low, high = np.percentile(head, (1, 99))
-    spread = (head - low) * (255 / max(high - low, 1))
-    square = np.clip(spread, 0, 255).astype("uint8")
-    return square, (x, y)
+    # what becomes of each of the 256 intensities
+    spread = (np.arange(256) - low) * (255 / max(high - low, 1))
+    table = np.uint8(np.clip(spread, 0, 255))
+    return cv2.LUT(head, table), (x, y)
 
 
 def to_square(

@@ -17,7 +17,17 @@ if TYPE_CHECKING:  # an extra of the package, which most people do not need
     from pydicom import Dataset
 
 MARK = b"DICM"  # after a preamble of 128 bytes
-DIRECTORY = b"1.2.840.10008.1.3.10"  # the kind of a DICOMDIR, which lists other files
+# kinds of files that hold no image, as they stand beside images on disks of scanners
+NO_IMAGES = (
+    b"1.2.840.10008.1.3.10",  # DICOMDIR, which lists other files
+    b"1.2.840.10008.5.1.4.1.1.9.",  # waveforms
+    b"1.2.840.10008.5.1.4.1.1.11.",  # presentation states
+    b"1.2.840.10008.5.1.4.1.1.66\0",  # raw data
+    b"1.2.840.10008.5.1.4.1.1.88.",  # reports
+    b"1.2.840.10008.5.1.4.1.1.104.",  # documents
+    b"1.2.840.10008.5.1.4.1.1.481.3",  # contours
+    b"1.2.840.10008.5.1.4.1.1.481.5",  # plans
+)
 MOST_PIXELS = 67_108_864  # of a frame, as of any other image
 # how a data set without a header begins: its first group, and the kind of the value
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
@@ -34,6 +44,7 @@ TAGS = [
     "Columns",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
@@ -108,16 +119,16 @@ def is_dicom(beginning: bytes) -> bool:
     return group == b"\x08\x00" and element in FIRST_ELEMENTS and length < 256
 
 
-def is_directory(beginning: bytes) -> bool:
-    """Say whether a DICOM file is a DICOMDIR, which lists images and holds none.
+def holds_image(beginning: bytes) -> bool:
+    """Say whether a DICOM file is of a kind that may hold an image.
 
     Args:
         beginning: Its first bytes, at least 512.
 
     Returns:
-        Whether it calls itself one.
+        Whether it is none of ``NO_IMAGES``.
     """
-    return DIRECTORY in beginning
+    return not any(kind in beginning for kind in NO_IMAGES)
 
 
 def read_frames(content: bytes) -> list[np.ndarray]:
@@ -272,14 +283,36 @@ def _decoded(data_set: "Dataset") -> np.ndarray:
         raise UnreadableError(f"{syntax.name} needs a plugin of pydicom: {needed}")
     color = (3,) if data_set.SamplesPerPixel > 1 else ()
     shape = (data_set.NumberOfFrames, data_set.Rows, data_set.Columns, *color)
+    unused = _unused_low_bits(data_set) if decoder.is_native else 0
     try:
-        pixels, _ = decoder.as_array(data_set)
+        # pydicom takes the bits that are used to be the lowest
+        pixels, _ = decoder.as_array(data_set, correct_unused_bits=unused == 0)
+        if unused:
+            pixels = _without_unused_bits(data_set, pixels, unused)
         return pixels.reshape(shape)
     except RuntimeError as error:  # of a plugin, or of all of them
         what = f"no whole image, or one that no plugin reads ({syntax.name})"
         raise UnreadableError(what) from error
     except ValueError as error:
         raise UnreadableError(NOT_WHOLE) from error
+
+
+def _unused_low_bits(data_set: "Dataset") -> int:
+    """How many bits below those that are used; none in files of today."""
+    if "PixelData" not in data_set:
+        return 0
+    high_bit = _number(data_set, "HighBit")
+    if high_bit is None or not high_bit < data_set.BitsAllocated:
+        return 0
+    return max(int(high_bit) + 1 - data_set.BitsStored, 0)
+
+
+def _without_unused_bits(
+    data_set: "Dataset", pixels: np.ndarray, unused: int
+) -> np.ndarray:
+    """Stored values that do not begin with the lowest bit."""
+    above = data_set.BitsAllocated - data_set.BitsStored - unused
+    return (pixels << above) >> (above + unused)
 
 
 def _color_frames(data_set: "Dataset") -> list[np.ndarray]:

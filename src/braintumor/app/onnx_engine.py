@@ -1,5 +1,6 @@
 """A classifier file of ONNX, which answers without Keras, a second after it is asked."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -66,6 +67,7 @@ def _open_session(file: Path) -> onnxruntime.InferenceSession:
     """The network in a file, on the CPU; ValueError where there is none."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
+    options.intra_op_num_threads = _threads()
     providers = ["CPUExecutionProvider"]
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=providers)
@@ -73,3 +75,15 @@ def _open_session(file: Path) -> onnxruntime.InferenceSession:
         raise ValueError(
             f"'{file.name}' is no ONNX file, or it is damaged: get it again."
         ) from error
+
+
+def _threads() -> int:
+    """How many threads answer; 0 leaves it to ONNX Runtime.
+
+    Where this process may not use all processors, as in a container or on a cluster, ONNX
+    Runtime would bind threads to others, which fails.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return 0
+    usable = len(os.sched_getaffinity(0))
+    return usable if usable < (os.cpu_count() or 1) else 0

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from braintumor.app import dicom, tiff
-from braintumor.images import NOT_WHOLE, TIFF_BEGINNINGS, decode_page, to_8_bits
+from braintumor.images import (
+    LONGEST_SIDE,
+    NOT_WHOLE,
+    TIFF_BEGINNINGS,
+    TOO_LONG,
+    decode_page,
+    to_8_bits,
+)
 
 import cv2
 import numpy as np
@@ -18,7 +25,8 @@ import numpy as np
 Source = str | os.PathLike | np.ndarray
 
 # what is taken from a folder, besides what is DICOM by its first bytes
-NAMES = r"(?i)\.(jpe?g|png|bmp|tiff?|webp|dcm|dicom)$"
+NAMES = r"(?i)\.(jpe?g|png|bmp|tiff?|webp)$"
+DICOM_NAMES = r"(?i)\.(dcm|dicom)$"
 NAMED_AT_MOST = 5  # of the files that are skipped
 FIRST_BYTES = 1024  # what tells a DICOM file
 # kinds of letters that a terminal obeys, a table breaks at, or UTF-8 has no bytes for
@@ -45,7 +53,8 @@ class FoundImages(NamedTuple):
 
     Attributes:
         images: Paths of files, and arrays.
-        skipped: Files in folders that are no images, and folders that cannot be read.
+        skipped: Files in folders that are no images, links that lead nowhere, and folders
+            that cannot be read.
     """
 
     images: list[Path | np.ndarray]
@@ -116,7 +125,7 @@ def find_images(scans: Source | Iterable[Source]) -> FoundImages:
 
 
 def _files_in(folder: Path, unreadable: list[Path]) -> list[Path]:
-    """All files below a folder, sorted; folders that cannot be read go into a list."""
+    """All files below a folder, sorted; what cannot be read goes into a list."""
 
     def note(error: OSError) -> None:
         unreadable.append(Path(error.filename))
@@ -124,8 +133,12 @@ def _files_in(folder: Path, unreadable: list[Path]) -> list[Path]:
     files = []
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(parent, name) for name in names if not name.startswith(".")]
-        files += [path for path in paths if os.path.isfile(path)]
+        for name in names:
+            path = Path(parent, name)
+            if name.startswith("."):
+                continue
+            target = files if os.path.isfile(path) else unreadable
+            target.append(path)
     return sorted(files)
 
 
@@ -137,8 +150,10 @@ def _is_image(path: Path) -> bool:
         with path.open("rb") as file:
             beginning = file.read(FIRST_BYTES)
     except OSError:
-        return False
-    return dicom.is_dicom(beginning) and not dicom.is_directory(beginning)
+        beginning = b""
+    if dicom.is_dicom(beginning):
+        return dicom.holds_image(beginning)
+    return bool(re.search(DICOM_NAMES, path.name))
 
 
 def shown_name(path: Source) -> str:
@@ -201,6 +216,8 @@ def read_image(path: Source) -> ImageFile:
         pages, problem = _read_content(content)
     except MemoryError:
         pages, problem = [], "too large for the memory"
+    if any(max(page.shape) > LONGEST_SIDE for page in pages):
+        pages, problem = [], TOO_LONG
     return ImageFile(pages, problem, sha256)
 
 
@@ -238,6 +255,8 @@ def _array_problem(array: np.ndarray) -> str:
         return f"the array has {shape}: a scan has (height, width)"
     if array.size == 0:
         return "the array is empty"
+    if max(array.shape) > LONGEST_SIDE:
+        return f"the array is {TOO_LONG}"
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         return f"the array holds {array.dtype}: a scan holds numbers from 0 to 255"
     if not np.isfinite(array).all():

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -204,7 +206,12 @@ def export(network: keras.Model, to: str, file: Path) -> None:
     """
     pixels = keras.Input(network.input_shape[1:], name="pixels")
     whole = keras.Model(pixels, network(keras.layers.Rescaling(1 / 255)(pixels)))
-    _export(whole, to, file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # beside it first: whole or not at all, whichever files the format has
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as folder:
+        _export(whole, to, Path(folder, file.name))
+        for written in sorted(Path(folder).iterdir()):
+            os.replace(written, file.with_name(written.name))
 
 
 def _export(network: keras.Model, to: str, file: Path, **options: int) -> None:
