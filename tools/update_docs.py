@@ -47,7 +47,7 @@ STUDIES = {
     "leakage": "notebooks/studies/leakage.ipynb",
     "domain_shift": "notebooks/05d_generalise.ipynb",
     "longer_training": "notebooks/05h_longer.ipynb",
-    "calibration": "notebooks/05b_certainty.ipynb",
+    "calibration": "notebooks/studies/calibration.ipynb",
     "gradcam": "notebooks/05e_where_it_looks.ipynb",
     "gradcam_synthetic": "notebooks/05g_known_truth.ipynb",
     "errors_and_robustness": "notebooks/05f_errors.ipynb",
