@@ -11,20 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from jupyter_folders import make_jupyter_folders
 
 os.environ.setdefault(
     "TF_CPP_MIN_LOG_LEVEL", "3"
 )  # TensorFlow reads it when it is imported
-for name in (
-    "IPYTHONDIR",
-    "JUPYTER_RUNTIME_DIR",
-    "JUPYTER_CONFIG_DIR",
-):  # a home folder may be read-only
-    folder = Path(
-        tempfile.gettempdir(), f"braintumor-tests-{os.getuid()}", name.lower()
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ[name] = str(folder)
+# a home folder may be read-only
+TEMPORARY = Path(tempfile.gettempdir(), f"braintumor-tests-{os.getuid()}")
+os.environ.update(make_jupyter_folders(TEMPORARY))
 
 CLASSES = 4
 QUICK = dict(

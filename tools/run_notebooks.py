@@ -22,6 +22,7 @@ from braintumor.support.files import replace_file
 import forecast
 import nbformat
 import pandas as pd
+from jupyter_folders import make_jupyter_folders
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -30,7 +31,6 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "build" / "run"
-JUPYTER = ROOT / "build" / "jupyter"  # see ``isolate_jupyter``
 WORKERS = 2  # networks as small as those of a quick run keep one core busy each
 
 # In a quick run, the notebooks of one row read no results of each other, and run side
@@ -334,17 +334,6 @@ def write_text(file: Path, text: str) -> None:
     replace_file(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def isolate_jupyter() -> None:
-    """Give Jupyter folders of this repository instead of those in the home folder.
-
-    Somebody's start-up files could change results, and a home folder may be read-only.
-    """
-    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
-        folder = JUPYTER / name.lower()
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ[name] = str(folder)
-
-
 def warm_up() -> None:
     """Let another process compile what Keras imports, while the first notebook runs.
 
@@ -396,7 +385,7 @@ def main() -> None:
     sources = find_notebooks(arguments.notebooks)
     results = config.settings_from(arguments.preset or "cpu", seed=0).results_dir
 
-    isolate_jupyter()
+    os.environ.update(make_jupyter_folders(ROOT / "build" / "jupyter"))
     if quick:
         warm_up()
         print(forecast.quick_run_sentence([source.stem for source in sources]))
