@@ -164,7 +164,7 @@ def test_a_classifier_that_is_not_there_is_a_sentence_and_no_traceback(tmp_path)
     ):
         with pytest.raises(
             SystemExit,
-            match="^There is no classifier 'none.keras': make one with 07_classify_a_scan.$",
+            match="^There is no classifier 'none.keras': make one with tools/release_classifier.py.$",
         ):
             command.main([*rest, "--model", str(tmp_path / "none.keras")])
     assert not list(tmp_path.iterdir())

@@ -226,7 +226,7 @@ def test_without_a_released_file_the_command_says_what_to_do(models_folder):
     with pytest.raises(SystemExit, match=wrong):
         command.main(["classify", "scan.png"])
     (models_folder / engines.CHECKSUMS).unlink()
-    wrong = "^There is no classifier in models/: name one with --model, or make one with 07_classify_a_scan.$"
+    wrong = "^There is no classifier in models/: name one with --model, or make one with tools/release_classifier.py.$"
     with pytest.raises(SystemExit, match=wrong):
         command.main(["classify", "scan.png"])
 

@@ -76,7 +76,7 @@ def read_card(text: str | bytes, name: str) -> Card:
         wrong = ["all"]
     if wrong:
         entries = ", ".join(wrong)
-        advice = "take a file that 07_classify_a_scan made."
+        advice = "take one that tools/release_classifier.py made."
         raise ValueError(f"The card of '{name}' is not usable ({entries}): {advice}")
     return cast(Card, card)
 

@@ -112,7 +112,7 @@ def find_classifier(place: str | Path | None = None, sha256: str | None = None) 
     else:
         file = Path(place).expanduser()
     if not file.is_file():
-        advice = "make one with 07_classify_a_scan."
+        advice = "make one with tools/release_classifier.py."
         raise FileNotFoundError(f"There is no classifier '{file.name}': {advice}")
     _compare_checksums(file, digest)
     return file
@@ -142,7 +142,7 @@ def open_classifier(file: Path) -> Classifier:
 
         return KerasClassifier.load(file)
     if file.suffix.lower() != ".onnx" and not beginning.startswith(ONNX_BEGINNING):
-        advice = "take a file that 07_classify_a_scan made."
+        advice = "take one that tools/release_classifier.py made."
         raise ValueError(f"'{file.name}' is no classifier: {advice}")
     try:
         from braintumor.app.onnx_engine import OnnxClassifier
@@ -178,7 +178,7 @@ def released_classifier() -> Path:
     place = f"{folder.name}/"
     names = list(recorded_checksums(folder))
     if not names:
-        advice = "name one with --model, or make one with 07_classify_a_scan."
+        advice = "name one with --model, or make one with tools/release_classifier.py."
         raise FileNotFoundError(f"There is no classifier in {place}: {advice}")
     file = folder / names[-1]
     if not file.is_file():

@@ -48,7 +48,7 @@ class KerasClassifier(NamedTuple):
         if not has_card:
             raise ValueError(
                 f"'{file.name}' has no card, so nothing is known of its labels: "
-                "take a file that 07_classify_a_scan made."
+                "take one that tools/release_classifier.py made."
             )
         card = read_card(text, file.name)
         network = _load_network(file)
