@@ -45,7 +45,7 @@ FOREIGN = {
     "page": (b"\n<!DOCTYPE html><html>log in", "it is a web page: take the address of"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS"),
     "weights": (b"\x89HDF\r\n\x1a\n....", "it is an HDF5 file"),
-    "text": (b"no network", "is no classifier: take a file that 07_classify_a_scan"),
+    "text": (b"no network", "is no classifier: take one that tools/release"),
     "zip cut": (b"PK\x03\x04....", "is damaged: get it again"),
 }
 
