@@ -497,6 +497,28 @@ def test_dicom_whose_compression_needs_a_plugin_says_so_and_nothing_of_the_patie
     assert not any(secret in problem for secret in SECRETS)
 
 
+@pytest.mark.parametrize(
+    ("syntax", "name"),
+    [("1.2.840.10008.1.2.4.100", r" \(MPEG2 .*\)"), ("LOVELACE^ADA\n", "")],
+)
+def test_a_compression_that_is_not_known_is_named_if_it_has_a_name(
+    tmp_path, dicom, syntax, name
+):
+    file = dicom(tmp_path / "scan.dcm", RAMP)
+    known = b"1.2.840.10008.1.2.1\0"
+    content = file.read_bytes()
+    other = syntax.encode().ljust(len(known), b"\0")
+    length = content.index(known) - 2
+    content = content.replace(known, other)
+    content = (
+        content[:length] + len(other).to_bytes(2, "little") + content[length + 2 :]
+    )
+    file.write_bytes(content)
+    problem = readers.read_pages(file)[1]
+    pattern = f"DICOM in a compression that pydicom does not know{name}"
+    assert re.fullmatch(pattern, problem)
+
+
 def test_no_word_of_a_tag_is_shown_or_warned_of(tmp_path, dicom, capfd):
     """Whatever tag holds what it should not: pydicom's own words would quote it."""
     file = dicom(tmp_path / "scan.dcm", RAMP, change=tags(WindowCenter="555555555555"))

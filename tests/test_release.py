@@ -79,18 +79,12 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("vgg16", "resnet
 
 
 @pytest.mark.parametrize("name", ["tiny", *SLOW])
-def test_probabilities_similarity_and_heatmaps_are_those_of_keras(name, tiny, tmp_path):
+def test_probabilities_similarity_and_heatmaps_are_those_of_keras(
+    name, tiny, quick, tmp_path
+):
     """Random weights at 64 px; ``tiny`` has feature maps of 7 x 7 cells."""
-    network = models.build_classifier(
-        name,
-        image_size=64,
-        classes=4,
-        weights="random",
-        convention="centred",
-        batch_norm_momentum=None,
-        precision="float32",
-        seed=0,
-    )
+    settings = quick(recipe="scratch", image_size=64)
+    network = models.build_classifier(settings, name, classes=4)
     scans = np.random.default_rng(0).random((20, 64, 64, 1), dtype="float32")
     card = {"labels": LABELS, "image_size": 64, "frame": "scan", "threshold": 0.5}
     guarded = release.with_detector(network, scans[:5], temperature=1.5)

@@ -1,4 +1,4 @@
-"""A page to try a classifier on a scan, on this machine only: what `make demo` opens."""
+"""A page to try a classifier on a scan, on this machine only: see `make demo`."""
 
 import argparse
 import os
@@ -91,7 +91,7 @@ def answer(file: Path, classifier: engines.Classifier) -> Shown:
 def _picture(
     pixels: np.ndarray, label: str, classifier: engines.Classifier
 ) -> np.ndarray:
-    """A scan with the contours of its heatmap for one class, as an RGB image."""
+    """A scan with its heatmap for one class over it, as an RGB image."""
     from braintumor import plots
 
     card = classifier.card
@@ -100,11 +100,11 @@ def _picture(
     heatmap = classifier.heatmaps(scan, np.array([card["labels"].index(label)]))
     figure = plots.image_grid(
         scan,
-        ["lines: a quarter, half, three quarters of the heat"],
-        title=f"Heat: {plots.display_name(label)}",
+        [""],
+        title=f"Where it sees: {plots.display_name(label)}",
         columns=1,
-        note="",
-        heats=heatmap,
+        banner="",
+        heatmaps=heatmap,
     )
     figure.set_size_inches(*FIGURE_SIZE)
     content = np.frombuffer(figure._repr_png_(), "uint8")
@@ -164,7 +164,7 @@ def page(classifier: engines.Classifier, examples: list[Path]) -> "gradio.Blocks
 
 
 def keep_to_this_machine(folder: str) -> None:
-    """Let gradio send nothing, keep uploads in one folder, and need no proxy for itself.
+    """Let gradio send nothing, keep uploads in one folder, and need no proxy.
 
     Args:
         folder: Where uploads go.

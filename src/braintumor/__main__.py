@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # imported where they are needed: an answer should not wait for Keras
     from braintumor.app.engines import Classifier
+    from braintumor.app.readers import Source
     from braintumor.config import Settings
 
 # settings of a preset that options of ``train`` can replace, and their types
@@ -76,7 +77,7 @@ def _show_any_letter() -> None:
 
 
 def _close_stdout() -> None:
-    """Let what is still to be printed go nowhere, or Python would complain at its end."""
+    """Let what is still to be printed go nowhere, or Python complains at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
 
@@ -96,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_train(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "train",
-        help="train and evaluate a model, as the notebooks do; goes on where it stopped",
+        help="train and evaluate a model as the notebooks do; goes on where it stopped",
     )
     parser.set_defaults(run=train)
     parser.add_argument("--model", required=True, help="vgg16 or resnet50")
@@ -152,7 +153,7 @@ def _add_classify(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--model",
-        help="a classifier: ....onnx or ....keras, or its URL (default: that of models/)",
+        help="a classifier: ....onnx, ....keras, or its URL (default: that of models/)",
     )
     _add_checksum(parser)
 
@@ -247,7 +248,7 @@ def classify(options: argparse.Namespace) -> int:
     return _print_lines(files, classifier)
 
 
-def _print_lines(files: list, classifier: "Classifier") -> int:
+def _print_lines(files: "list[Source]", classifier: "Classifier") -> int:
     """Print a line for each page; 1 where a file could not be read."""
     # no tables here: pandas takes longer to import than an answer
     from braintumor.app import answers
@@ -262,7 +263,7 @@ def _print_lines(files: list, classifier: "Classifier") -> int:
     return status
 
 
-def _print_json(files: list, classifier: "Classifier") -> int:
+def _print_json(files: "list[Source]", classifier: "Classifier") -> int:
     """Print a JSON object for each page; 1 where a file could not be read."""
     from braintumor.app import classify as tables
 
@@ -274,7 +275,7 @@ def _print_json(files: list, classifier: "Classifier") -> int:
     return status
 
 
-def _write_csv(files: list[Path], options: argparse.Namespace) -> int:
+def _write_csv(files: "list[Source]", options: argparse.Namespace) -> int:
     """Append answers to those a CSV file has; 1 where a file could not be read."""
     from braintumor.app import answers, engines
     from braintumor.app.answer_file import AnswerFile
@@ -309,7 +310,7 @@ def export(options: argparse.Namespace) -> int:
         The exit status, 0.
 
     Raises:
-        ValueError: The classifier is no Keras file, or the name is one of another format.
+        ValueError: The classifier is no Keras file, or the name ends otherwise.
     """
     from braintumor.app import engines, release
 

@@ -11,6 +11,8 @@ from braintumor.app.answers import Answer
 from braintumor.app.readers import Source, shown_name
 from braintumor.support.files import checksum, replace_file
 
+import numpy as np
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # spreadsheets write it first
 OTHER_FILE = "it stays as it is: name another file."
 
@@ -36,8 +38,8 @@ class _Row(NamedTuple):
 class AnswerFile:
     """A CSV file of the answers of one classifier, a row a page.
 
-    Its columns are those of ``classify.classify``, then how many pages the scan has, its
-    checksum, and the name and checksum of the classifier.
+    Its columns are those of ``classify.classify``, then how many pages the scan has,
+    its checksum, and the name and checksum of the classifier.
     """
 
     def __init__(self, file: Path, labels: list[str], classifier: Path) -> None:
@@ -78,11 +80,11 @@ class AnswerFile:
             images: All files that are to be answered.
 
         Returns:
-            Those that have their answers, as they are shown, with their problems, or "".
+            Those that have answers, as they are shown, with their problems, or "".
 
         Raises:
-            ValueError: It is a file of others, or of another classifier, or damaged; it is
-                left as it was.
+            ValueError: It is a file of others, or of another classifier, or damaged; it
+                is left as it was.
         """
         rows = self._read_rows()
         asked = {shown_name(image): image for image in images}
@@ -159,7 +161,7 @@ class AnswerFile:
         return [self._read_row(line, number) for number, line in enumerate(lines, 2)]
 
     def _read_row(self, line: bytes, number: int) -> _Row:
-        """A row of this classifier; ValueError where it is damaged, or another one's."""
+        """A row of this classifier; ValueError where it is damaged or another's."""
         try:
             cells = next(csv.reader([line.decode()], strict=True), [])
             values = dict(zip(self.columns, cells, strict=True))
@@ -210,7 +212,9 @@ def _named(classifier: str, sha256: str) -> str:
 
 
 def _checksum_of(image: Source) -> str:
-    """The checksum of a file; "" where it cannot be read."""
+    """The checksum of a file; "" for an array, or where it cannot be read."""
+    if isinstance(image, np.ndarray):
+        return ""
     try:
         return checksum(Path(image))
     except (OSError, ValueError):

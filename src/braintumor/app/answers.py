@@ -176,8 +176,11 @@ def _predict(
     frame = classifier.card["frame"]
     for first in range(0, len(pages), SCANS_AT_ONCE):
         part = pages[first : first + SCANS_AT_ONCE]
-        squares = [to_square(page.pixels, size, frame)[0] for page in part]
-        scans = np.float32(squares)[..., None] / 255
+        squares = []
+        for page in part:
+            assert page.pixels is not None  # as there is no problem
+            squares.append(to_square(page.pixels, size, frame)[0])
+        scans = np.stack(squares)[..., None].astype("float32") / 255
         prediction = classifier.predict(scans)
         probabilities = prediction.probabilities.tolist()
         similarities = prediction.similarity.tolist()

@@ -67,7 +67,7 @@ def read_card(text: str | bytes, name: str) -> Card:
         The card.
 
     Raises:
-        ValueError: It is no card, or lacks something; names the file and what is missing.
+        ValueError: It is no card, or lacks something; names the file and what.
     """
     try:
         card = json.loads(text)
@@ -84,9 +84,9 @@ def read_card(text: str | bytes, name: str) -> Card:
 def _unusable_entries(card: dict) -> list[str]:
     """The entries that every card needs and that this one lacks, or has wrong."""
     unusable = []
-    labels = card.get("labels")
-    are_several = isinstance(labels, list) and len(labels) > 1
-    if not are_several or not all(isinstance(label, str) for label in labels):
+    labels = card.get("labels", [])
+    is_list = isinstance(labels, list) and len(labels) > 1
+    if not is_list or not all(isinstance(label, str) for label in labels):
         unusable.append("labels")
     size = card.get("image_size")
     if not isinstance(size, int) or size < 1:

@@ -1,12 +1,12 @@
-"""DICOM: frames as gray pixels, through rescale, window or palette, as the standard says.
+"""DICOM: frames as gray pixels, through rescale, window or palette.
 
-Whatever scanners, archives and research tools leave empty or unusable is taken as absent,
-as viewers do. Only tags that shape the image are read, and none is ever shown.
+Whatever scanners, archives and research tools leave empty or unusable is taken as
+absent, as viewers do. Only tags that shape the image are read, and none is ever shown.
 """
 
 import io
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from braintumor.images import NOT_WHOLE, to_8_bits
 
@@ -87,7 +87,7 @@ PHOTOMETRIC = (
 
 
 class UnreadableError(ValueError):
-    """A DICOM file that is refused; holds a sentence for people, and nothing private."""
+    """A DICOM file that is refused; holds a sentence for people, nothing private."""
 
 
 class _Window(NamedTuple):
@@ -139,8 +139,8 @@ def read_frames(content: bytes) -> list[np.ndarray]:
 
     Returns:
         A gray uint8 image (height, width) for each frame. Values go through rescale and
-        window, or the file's own tables; without these, 8 bits stay as they are and more
-        are spread, see ``images.to_8_bits``.
+        window, or the file's own tables; without these, 8 bits stay as they are and
+        more are spread, see ``images.to_8_bits``.
 
     Raises:
         UnreadableError: It cannot be read, or pydicom is not installed.
@@ -275,9 +275,10 @@ def _decoded(data_set: "Dataset") -> np.ndarray:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise UnreadableError(
-            f"DICOM in a compression that pydicom does not know ({syntax.name})"
-        ) from None
+        # its name, unless it is one of no standard: then it may be anything
+        name = "" if syntax.name == syntax else f" ({syntax.name})"
+        what = f"DICOM in a compression that pydicom does not know{name}"
+        raise UnreadableError(what) from None
     if not decoder.is_available:
         needed = "; ".join(decoder.missing_dependencies)
         raise UnreadableError(f"{syntax.name} needs a plugin of pydicom: {needed}")
@@ -286,7 +287,8 @@ def _decoded(data_set: "Dataset") -> np.ndarray:
     unused = _unused_low_bits(data_set) if decoder.is_native else 0
     try:
         # pydicom takes the bits that are used to be the lowest
-        pixels, _ = decoder.as_array(data_set, correct_unused_bits=unused == 0)
+        options: dict[str, Any] = {"correct_unused_bits": unused == 0}
+        pixels, _ = decoder.as_array(data_set, **options)
         if unused:
             pixels = _without_unused_bits(data_set, pixels, unused)
         return pixels.reshape(shape)
@@ -339,15 +341,15 @@ def _palette_frames(data_set: "Dataset") -> list[np.ndarray]:
 def _gray(colors: np.ndarray, bits: int) -> np.ndarray:
     """RGB of this many bits as gray uint8."""
     if colors.dtype == np.uint8 and bits == 8:
-        return cv2.cvtColor(colors, cv2.COLOR_RGB2GRAY)
-    shares = np.float32(colors / (2**bits - 1))
+        return np.asarray(cv2.cvtColor(colors, cv2.COLOR_RGB2GRAY))
+    shares = (colors / (2**bits - 1)).astype("float32")
     gray = cv2.cvtColor(shares, cv2.COLOR_RGB2GRAY)
-    return _as_bytes(gray)
+    return _as_bytes(np.asarray(gray))
 
 
 def _as_bytes(shares: np.ndarray) -> np.ndarray:
     """Shares of white, 0 to 1, as uint8."""
-    return np.uint8(np.rint(255 * np.clip(shares, 0, 1)))
+    return np.rint(255 * np.clip(shares, 0, 1)).astype("uint8")
 
 
 def _gray_frames(data_set: "Dataset") -> list[np.ndarray]:
@@ -423,7 +425,7 @@ def _places(data_set: "Dataset", index: int, group: str) -> "list[Dataset]":
     """Where tags of a group may stand: for this frame, for all frames, in the file."""
     per_frame = data_set.get("PerFrameFunctionalGroupsSequence") or []
     shared = data_set.get("SharedFunctionalGroupsSequence") or []
-    places = []
+    places: list[Dataset] = []
     for item in [*per_frame[index : index + 1], *shared[:1]]:
         places.extend((item.get(group) or [])[:1])
     return [*places, data_set]
@@ -432,7 +434,7 @@ def _places(data_set: "Dataset", index: int, group: str) -> "list[Dataset]":
 def _real_values(
     data_set: "Dataset", index: int, stored: np.ndarray
 ) -> tuple[np.ndarray, float, int]:
-    """Values after rescale or the modality LUT; the slope; the bits of the LUT, or 0."""
+    """Values after rescale or the modality LUT; the slope; the LUT's bits, or 0."""
     table = _table(data_set, "ModalityLUTSequence")
     if table is not None:
         values, bits = _look_up(stored, table)

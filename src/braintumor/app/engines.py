@@ -42,14 +42,15 @@ class Classifier(Protocol):
     """A network and its card, as ``load_classifier`` gives them.
 
     Scans are float32 (n, size, size, 1) in [0, 1], as ``ScanSequence`` yields them.
-
-    Attributes:
-        network: What the engine has loaded.
-        card: Labels, frame, image_size, threshold, temperature, and its provenance.
     """
 
-    network: object
-    card: Card
+    @property
+    def network(self) -> object:
+        """What the engine has loaded."""
+
+    @property
+    def card(self) -> Card:
+        """What is known of the network."""
 
     def predict(self, scans: np.ndarray) -> Prediction:
         """Answer a batch of scans, all at once."""
@@ -94,7 +95,7 @@ def find_classifier(place: str | Path | None = None, sha256: str | None = None) 
 
     Args:
         place: Its file, or a URL, which is fetched once; None: the one in ``models/``.
-        sha256: Its checksum; one in ``checksums.txt`` beside the file is compared anyway.
+        sha256: Its checksum; that in ``checksums.txt`` beside it is compared anyway.
 
     Returns:
         The file.
@@ -191,8 +192,8 @@ def parse_sha256(text: str) -> str:
     """Read a checksum as people copy it.
 
     Args:
-        text: 64 hexadecimal digits in any case, alone, behind ``sha256:``, or in a line of
-            ``sha256sum`` or ``shasum``.
+        text: 64 hexadecimal digits in any case, alone, behind ``sha256:``, or in a line
+            of ``sha256sum`` or ``shasum``.
 
     Returns:
         The digits in lower case.

@@ -70,9 +70,10 @@ def _load_network(file: Path) -> keras.Model:
     try:
         network = _load_under_any_name(file)
     except Exception as error:  # Keras raises no kind of its own
+        program = f"Keras {keras.__version__}"
         kind = type(error).__name__
         raise ValueError(
-            f"'{file.name}' holds no network that Keras {keras.__version__} loads ({kind})."
+            f"'{file.name}' holds no network that {program} loads ({kind})."
         ) from error
     outputs = getattr(network, "output", None)  # which not every model has
     if not isinstance(outputs, dict) or not set(Prediction._fields) <= set(outputs):

@@ -1,4 +1,4 @@
-"""A classifier file of ONNX, which answers without Keras, a second after it is asked."""
+"""A classifier file of ONNX, which answers without Keras, within a second."""
 
 import os
 from pathlib import Path
@@ -80,8 +80,8 @@ def _open_session(file: Path) -> onnxruntime.InferenceSession:
 def _threads() -> int:
     """How many threads answer; 0 leaves it to ONNX Runtime.
 
-    Where this process may not use all processors, as in a container or on a cluster, ONNX
-    Runtime would bind threads to others, which fails.
+    Where this process may not use all processors, as in a container or on a cluster,
+    ONNX Runtime would bind threads to others, which fails.
     """
     if not hasattr(os, "sched_getaffinity"):
         return 0

@@ -53,11 +53,11 @@ class FoundImages(NamedTuple):
 
     Attributes:
         images: Paths of files, and arrays.
-        skipped: Files in folders that are no images, links that lead nowhere, and folders
-            that cannot be read.
+        skipped: Files in folders that are no images, links that lead nowhere, and
+            folders that cannot be read.
     """
 
-    images: list[Path | np.ndarray]
+    images: list[Source]
     skipped: list[Path]
 
     @property
@@ -71,7 +71,7 @@ class FoundImages(NamedTuple):
         return f"Skipped {len(self.skipped):,} that are no images: {', '.join(names)}"
 
 
-def images_in(scans: Source | Iterable[Source]) -> list[Path | np.ndarray]:
+def images_in(scans: Source | Iterable[Source]) -> list[Source]:
     """List the images that were named; what is skipped is counted on stderr.
 
     Args:
@@ -107,7 +107,7 @@ def find_images(scans: Source | Iterable[Source]) -> FoundImages:
     """
     if isinstance(scans, str | os.PathLike | np.ndarray):
         scans = [scans]
-    images: list[Path | np.ndarray] = []
+    images: list[Source] = []
     skipped: list[Path] = []
     for scan in scans:
         if isinstance(scan, np.ndarray):
@@ -117,8 +117,10 @@ def find_images(scans: Source | Iterable[Source]) -> FoundImages:
             raise TypeError(f"A scan is a file, a folder or a NumPy array, no {kind}.")
         elif os.path.isdir(scan):
             for path in _files_in(Path(scan), skipped):
-                target = images if _is_image(path) else skipped
-                target.append(path)
+                if _is_image(path):
+                    images.append(path)
+                else:
+                    skipped.append(path)
         else:
             images.append(Path(scan))
     return FoundImages(images, skipped)
@@ -130,7 +132,7 @@ def _files_in(folder: Path, unreadable: list[Path]) -> list[Path]:
     def note(error: OSError) -> None:
         unreadable.append(Path(error.filename))
 
-    files = []
+    files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=note):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
@@ -245,7 +247,7 @@ def _read_array(array: np.ndarray) -> ImageFile:
     problem = _array_problem(array)
     if problem:
         return ImageFile([], problem)
-    return ImageFile([np.uint8(np.rint(array))], "")
+    return ImageFile([np.rint(array).astype("uint8")], "")
 
 
 def _array_problem(array: np.ndarray) -> str:

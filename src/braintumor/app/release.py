@@ -17,6 +17,7 @@ from braintumor.app.engines import (
     Classifier,
     load_classifier,
 )
+from braintumor.app.keras_engine import KerasClassifier
 from braintumor.config import BUILD_DIR, MODELS_DIR, Settings
 from braintumor.generators import ScanSequence, subset_sequence
 from braintumor.metrics import fit_temperature
@@ -45,9 +46,9 @@ TOLERANCE = 2e-3  # of probabilities between the engines: kernels are kept in fl
 OPSET = 18  # of ONNX: older than every ONNX Runtime that pyproject.toml allows
 USE = "Research only, not for diagnosis."
 SCANS_CREDITS = [
-    f"Scans: Brain Tumor Classification (MRI), kaggle.com/datasets/{DATASET}, by Sartaj "
-    "Bhuvaji, Ankita Kadam, Prajakta Bhumkar, Sameer Dedge and Swati Kanchan; MIT "
-    "according to that page.",
+    f"Scans: Brain Tumor Classification (MRI), kaggle.com/datasets/{DATASET}, by "
+    "Sartaj Bhuvaji, Ankita Kadam, Prajakta Bhumkar, Sameer Dedge and Swati Kanchan; "
+    "MIT according to that page.",
     "Most of them, and the patient groups: Jun Cheng, brain tumor dataset, "
     "doi 10.6084/m9.figshare.1512427, CC BY 4.0 (creativecommons.org/licenses/by/4.0); "
     "Cheng et al., PLoS ONE 10(10): e0140381, 2015. Changed: converted, patients "
@@ -298,11 +299,11 @@ def release(settings: Settings, model: str, folder: Path = MODELS_DIR) -> Path:
             f"'{name}' has no network in build/models: train it here first, with "
             "'python -m braintumor train' and the same options."
         )
-    reference = load_classifier(package(settings, model))
-    card = reference.card.copy()
+    packaged = KerasClassifier.load(package(settings, model))
+    card = packaged.card.copy()
     card["run"] = name
     card["credits"] = credits_of(card)
-    reference = reference._replace(card=card)
+    reference = KerasClassifier(packaged.network, card)
     draft = BUILD_DIR / "classifiers" / f"braintumor-{name}.onnx"
     write_onnx(reference, draft)
     check_size(draft)

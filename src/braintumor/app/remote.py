@@ -24,8 +24,8 @@ def fetch(url: str, sha256: str | None, check: Callable[[Path], object]) -> Path
 
     Args:
         url: Its http or https address.
-        sha256: Its checksum, 64 hexadecimal digits, which is compared; None: a copy that
-            came from the same address is taken as it is.
+        sha256: Its checksum, 64 hexadecimal digits, which is compared; None: a copy
+            that came from the same address is taken as it is.
         check: What a new file must pass before it is kept; raises ValueError.
 
     Returns:
@@ -84,7 +84,7 @@ def shown_url(url: str) -> str:
 
 
 def _cache_folder() -> Path:
-    """Where files are kept: in the folder of Keras, or beside other files that runs make."""
+    """Where files are kept: in the folder of Keras, or with the files of runs."""
     keras_home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     folder = keras_home / "braintumor"
     with suppress(OSError):

@@ -19,13 +19,13 @@ class _Layout(NamedTuple):
     Attributes:
         start: Where the offset of the first directory stands.
         offset: How offsets are written, for ``struct``.
-        count: How the number of entries of a directory is written.
+        entries: How the number of entries of a directory is written.
         entry_size: Bytes of an entry.
     """
 
     start: int
     offset: str
-    count: str
+    entries: str
     entry_size: int
 
 
@@ -84,7 +84,7 @@ def _directories(content: np.ndarray, layout: _Layout) -> list[int]:
             if offset == 0 or offset in offsets:  # the end, or round in circles
                 break
             offsets[offset] = None
-            (entries,) = struct.unpack_from(layout.count, content, offset)
-            entries_start = offset + struct.calcsize(layout.count)
+            (entries,) = struct.unpack_from(layout.entries, content, offset)
+            entries_start = offset + struct.calcsize(layout.entries)
             place = entries_start + entries * layout.entry_size
     return list(offsets)
