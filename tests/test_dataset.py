@@ -174,6 +174,11 @@ def damage(root, what):
             scan.rename(scan.with_suffix(".txt"))
     if what == "other classes":
         (root / "Testing/no_tumor").rename(root / "Testing/notumor")
+    if what in ("other names", "one deeper"):
+        for name in ("Training", "Testing"):
+            other = f"archive/{name}" if what == "one deeper" else name.lower()
+            (root / other).parent.mkdir(exist_ok=True)
+            (root / name).rename(root / other)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +186,11 @@ def damage(root, what):
     [
         ("missing", "there are none"),
         ("empty", "there are none"),
+        ("other names", r"there are none \(it holds testing, training; expected: .*\)"),
+        (
+            "one deeper",
+            r"there are none \(it holds archive; expected: Training/CLASS/.*\)",
+        ),
         ("no Testing", "only one has glioma_tumor, no_tumor"),
         ("class without image", "only one has no_tumor"),
         ("other classes", "only one has no_tumor, notumor"),

@@ -13,6 +13,7 @@ from braintumor.support.files import checksum
 
 import pandas as pd
 
+NAMED_AT_MOST = 5  # of the names that a wrong folder holds
 BOX = [
     "box_x",
     "box_y",
@@ -265,10 +266,11 @@ def _checksum_if_readable(file: Path) -> str:
 
 
 def _check_classes(root: Path, table: pd.DataFrame) -> None:
+    """ValueError where the two folders differ, or hold no image; says what is there."""
     folders = table.groupby("label")["split"].nunique()
     in_one_only = folders.index[folders < 2]
     if table.empty:
-        found = "there are none"
+        found = f"there are none{_names_in(root)}"
     elif len(in_one_only):
         found = f"only one has {', '.join(in_one_only)}"
     else:
@@ -277,6 +279,16 @@ def _check_classes(root: Path, table: pd.DataFrame) -> None:
         f"'{root.name}' needs images of the same classes in Training and Testing, "
         f"but {found}."
     )
+
+
+def _names_in(root: Path) -> str:
+    """What a folder holds instead of scans: the first names, or ""."""
+    names = sorted(path.name for path in root.glob("[!.]*"))
+    if not names:
+        return ""
+    more = ", ..." if len(names) > NAMED_AT_MOST else ""
+    listed = ", ".join(names[:NAMED_AT_MOST])
+    return f" (it holds {listed}{more}; expected: Training/CLASS/IMAGE.jpg)"
 
 
 def verify(
