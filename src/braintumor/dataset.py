@@ -13,7 +13,6 @@ from braintumor.support.files import checksum
 
 import pandas as pd
 
-NAMED_AT_MOST = 5  # of the names that a wrong folder holds
 BOX = [
     "box_x",
     "box_y",
@@ -286,8 +285,8 @@ def _names_in(root: Path) -> str:
     names = sorted(path.name for path in root.glob("[!.]*"))
     if not names:
         return ""
-    more = ", ..." if len(names) > NAMED_AT_MOST else ""
-    listed = ", ".join(names[:NAMED_AT_MOST])
+    more = ", ..." if len(names) > NAMES_SHOWN else ""
+    listed = ", ".join(names[:NAMES_SHOWN])
     return f" (it holds {listed}{more}; expected: Training/CLASS/IMAGE.jpg)"
 
 
