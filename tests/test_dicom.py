@@ -201,6 +201,24 @@ def test_a_table_that_begins_above_0_keeps_its_ends(page):
     assert (shown[RAMP <= 500] == 10).all() and (shown[RAMP >= 600] == 245).all()
 
 
+@pytest.mark.parametrize("kind", ["US", "SS"])
+def test_a_table_for_negative_values_may_be_written_without_signs(page, kind):
+    """From -1000: black there, white from 0; entries above 32767 are no negative ones."""
+    entries = np.linspace(0, 65535, 1000).astype("<u2")
+
+    def change(data_set):
+        table = pydicom.Dataset()
+        first = -1000 if kind == "SS" else 65536 - 1000
+        table.add_new("LUTDescriptor", kind, [1000, first, 16])
+        kinds = {"US": "<u2", "SS": "<i2"}
+        table.add_new("LUTData", kind, entries.view(kinds[kind]).tolist())
+        data_set.VOILUTSequence = sequence(table)
+        data_set.RescaleSlope, data_set.RescaleIntercept = 1, -1000
+
+    shown = page(RAMP, change=change)
+    np.testing.assert_allclose(shown, 255 * RAMP / 999, atol=1)
+
+
 # --- what is white, what is outside ---
 
 
@@ -545,7 +563,7 @@ def test_without_pydicom_the_remedy_is_named(tmp_path, monkeypatch):
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 # what needs a plugin that is not installed here, is damaged, or holds no image
 UNREADABLE = (
-    "plugin|no whole image|without an image|without the size|DICOM that pydicom cannot"
+    "plugin|no whole image|without an image|without the size|compressed|cannot read"
 )
 
 

@@ -1,5 +1,6 @@
 """From what a person names to gray pixels: files, folders, arrays, whatever their names and content."""
 
+import gzip
 import hashlib
 import os
 import re
@@ -98,6 +99,23 @@ def test_a_folder_without_images_is_a_sentence(tmp_path):
 def test_what_is_no_scan_at_all_is_a_sentence(thing):
     with pytest.raises(TypeError, match="^A scan is a file, a folder or a NumPy array"):
         readers.images_in([thing])
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (gzip.compress(b"..."), "a compressed file: unpack it first"),
+        (b"PK\x03\x04...", "an archive: unpack it first"),
+        (b"%PDF-1.7", "a document: save its image as PNG"),
+        (bytes(344) + b"n+1\0...", "a volume .NIfTI.: save its slices as PNG"),
+        (b"\0\0\0\x18ftypheic...", "HEIC: save it as PNG or JPEG"),
+        (b"<svg>", "no whole image"),
+    ],
+)
+def test_what_people_take_for_an_image_is_called_what_it_is(tmp_path, content, problem):
+    (tmp_path / "scan.png").write_bytes(content)
+    pages, found = readers.read_pages(tmp_path / "scan.png")
+    assert pages == [] and re.fullmatch(problem, found)
 
 
 # --- names ---

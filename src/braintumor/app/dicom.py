@@ -466,6 +466,8 @@ def _look_up(values: np.ndarray, table: "Dataset") -> tuple[np.ndarray, int]:
     """
     entries, first, bits = table.LUTDescriptor
     entries = entries or 65_536
+    if first > 32_767 and values.min() < 0:  # written without its sign
+        first -= 65_536
     shown = _table_data(table, entries).astype("float64")
     place = np.clip(np.rint(values) - first, 0, len(shown) - 1)
     bits = bits if 8 <= bits <= 16 else 16
@@ -476,7 +478,8 @@ def _table_data(table: "Dataset", entries: int) -> np.ndarray:
     """The entries of a lookup table, which may be written as numbers or as bytes."""
     data = table.LUTData
     if not isinstance(data, bytes):
-        return np.atleast_1d(np.array(data))[:entries]
+        # never negative, though they may be written so
+        return np.atleast_1d(np.array(data, "int64"))[:entries] & 0xFFFF
     kind = "<u2" if len(data) >= 2 * entries else "u1"
     return np.frombuffer(data, kind, count=entries)
 

@@ -29,6 +29,17 @@ NAMES = r"(?i)\.(jpe?g|png|bmp|tiff?|webp)$"
 DICOM_NAMES = r"(?i)\.(dcm|dicom)$"
 NAMED_AT_MOST = 5  # of the files that are skipped
 FIRST_BYTES = 1024  # what tells a DICOM file
+# what people take for an image, by its first bytes, and what it is
+OTHER_KINDS = {
+    b"\x1f\x8b": "a compressed file: unpack it first",
+    b"PK\x03\x04": "an archive: unpack it first",
+    b"%PDF": "a document: save its image as PNG",
+}
+OTHER_KINDS_AT_4 = {
+    b"ftypheic": "HEIC: save it as PNG or JPEG",
+    b"ftypmif1": "HEIC: save it as PNG or JPEG",
+}
+NIFTI_MARKS = (b"n+1\0", b"ni1\0")  # at byte 344
 # kinds of letters that a terminal obeys, a table breaks at, or UTF-8 has no bytes for
 NOT_SHOWN = ("Cc", "Cs", "Zl", "Zp")
 
@@ -238,8 +249,19 @@ def _read_content(content: np.ndarray) -> tuple[list[np.ndarray], str]:
     except cv2.error:
         is_whole, pages = False, []
     if not is_whole or not pages:
-        return [], decode_page(content)[1] or NOT_WHOLE
+        problem = _other_kind(beginning) or decode_page(content)[1]
+        return [], problem or NOT_WHOLE
     return [to_8_bits(page) for page in pages], ""
+
+
+def _other_kind(beginning: bytes) -> str:
+    """What a file is that is no image, if that is known; else ""."""
+    for mark, kind in OTHER_KINDS.items():
+        if beginning.startswith(mark):
+            return kind
+    if beginning[344:348] in NIFTI_MARKS:
+        return "a volume (NIfTI): save its slices as PNG"
+    return OTHER_KINDS_AT_4.get(beginning[4:12], "")
 
 
 def _read_array(array: np.ndarray) -> ImageFile:
