@@ -185,8 +185,9 @@ def head_square(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     low, high = np.percentile(head, (1, 99))
     # what becomes of each of the 256 intensities
     spread = (np.arange(256) - low) * (255 / max(high - low, 1))
-    table = np.uint8(np.clip(spread, 0, 255))
-    return cv2.LUT(head, table), (x, y)
+    table = np.clip(spread, 0, 255).astype("uint8")
+    square = np.asarray(cv2.LUT(head, table))
+    return square, (x, y)
 
 
 def to_square(
