@@ -5,6 +5,7 @@ and nobody should wait until that has imported TensorFlow.
 """
 
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -19,6 +20,11 @@ os.environ.setdefault(
 # a home folder may be read-only
 TEMPORARY = Path(tempfile.gettempdir(), f"braintumor-tests-{os.getuid()}")
 os.environ.update(make_jupyter_folders(TEMPORARY))
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECKOUT = ("src", "notebooks", "tools", "models", "results", "pyproject.toml")
+CHECKOUT_DATA = ("image_groups.csv", "original_history.csv")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 CLASSES = 4
 QUICK = dict(
@@ -41,6 +47,22 @@ def no_settings_from_outside(monkeypatch):
     monkeypatch.delenv("BRAINTUMOR_PRESET", raising=False)
     monkeypatch.delenv("BRAINTUMOR_WEIGHTS", raising=False)
     monkeypatch.delenv("BRAINTUMOR_DATA", raising=False)
+
+
+def copy_checkout(folder, without=()):
+    """Copy what the notebooks need of this repository into a new folder."""
+    folder.mkdir()
+    for name in set(CHECKOUT) - set(without):
+        source = ROOT / name
+        if source.is_file():
+            shutil.copy(source, folder)
+        else:
+            ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(source, folder / name, ignore=ignore)
+    (folder / "data").mkdir()
+    for name in CHECKOUT_DATA:
+        shutil.copy(ROOT / "data" / name, folder / "data")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -251,6 +273,21 @@ def write_dicom(
 def dicom():
     """What writes a DICOM file."""
     return write_dicom
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser, without a window."""
+    sync_api = pytest.importorskip(
+        "playwright.sync_api",
+        reason="playwright is not installed: pip install -e '.[demo]'",
+    )
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
+        )
 
 
 class Thermometer(NamedTuple):

@@ -4,7 +4,6 @@ What needs a browser or gradio is part of `make test-all`.
 """
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +19,6 @@ import demo
 import numpy as np
 import pytest
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ROOT = Path(__file__).resolve().parents[1]
 needs_gradio = "gradio is not installed: pip install -e '.[demo]'"
 
@@ -129,21 +127,6 @@ def address(model, tmp_path_factory):
     page = Page(model, tmp_path_factory.mktemp("page"))
     yield page.address
     page.stop(signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A real browser."""
-    sync_api = pytest.importorskip(
-        "playwright.sync_api",
-        reason="playwright is not installed: pip install -e '.[demo]'",
-    )
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"]
-        )
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import phantoms
 import pytest
+from conftest import copy_checkout
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,26 +36,19 @@ QUICKER = dict(
 )  # than the sample preset: what is learned is not tested here
 
 
+def shorten_sample(checkout):
+    """Let the preset ``sample`` of a copied checkout take seconds."""
+    with (checkout / "src/braintumor/config.py").open("a") as settings:
+        settings.write(f"\nPRESETS['sample'] |= {QUICKER}\n")
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """The repository without results, a sample preset of seconds, and few phantoms, in an empty place."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("src", "notebooks", "tools", "models"):
-        shutil.copytree(
-            ROOT / name,
-            folder / name,
-            ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
-        )
-    (folder / "data").mkdir()
-    for name in (
-        "pyproject.toml",
-        "data/image_groups.csv",
-        "data/original_history.csv",
-    ):
-        shutil.copy(ROOT / name, folder / name)
+    folder = tmp_path_factory.mktemp("repository") / "checkout"
+    copy_checkout(folder, without=["results"])
     phantoms.write_phantoms(folder / "phantoms", scans=96, seed=0, size=96)
-    with (folder / "src/braintumor/config.py").open("a") as settings:
-        settings.write(f"\nPRESETS['sample'] |= {QUICKER}\n")
+    shorten_sample(folder)
     return folder
 
 
@@ -217,39 +211,64 @@ def stand_in(folder, command, script):
     (folder / command).chmod(0o755)
 
 
-@pytest.mark.slow
-def test_on_colab_a_notebook_runs_to_its_end(tmp_path):
-    """A fresh kernel in an empty folder, without credentials; git copies this checkout, pip does nothing."""
-    colab = tmp_path / "colab" / "google" / "colab"
-    colab.mkdir(parents=True)
-    (colab / "userdata.py").write_text(
+@pytest.fixture
+def colab(tmp_path):
+    """An empty folder as Colab's, without credentials, and the variables of a kernel there.
+
+    There git copies this checkout, pip does nothing, and Kaggle cannot be reached.
+    """
+    cloned = copy_checkout(tmp_path / "cloned", without=["notebooks", "tools"])
+    shorten_sample(cloned)
+    machine = tmp_path / "machine"
+    package = machine / "google" / "colab"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "userdata.py").write_text(
         "def get(name):\n    raise PermissionError(name)\n"
     )
-    (colab / "__init__.py").touch()
-    (tmp_path / "colab" / "sitecustomize.py").write_text("import google.colab\n")
-    (tmp_path / "colab" / "pip.py").touch()
-    git = f"mkdir -p brain-tumor-mri/data && cp -r '{ROOT}/src' '{ROOT}/pyproject.toml' brain-tumor-mri"
-    git += f" && cp '{ROOT}'/data/*.csv brain-tumor-mri/data"
-    stand_in(tmp_path / "colab", "git", git)
-    (content := tmp_path / "content").mkdir()
-    without = ("PYTHONPATH", "BRAINTUMOR_DATA", "BRAINTUMOR_PRESET")
-    environment = {
-        name: value for name, value in os.environ.items() if name not in without
-    } | {"HOME": str(tmp_path)}
-    environment |= {
-        "PATH": f"{tmp_path}/colab:{os.environ['PATH']}",
-        "PYTHONPATH": f"{tmp_path}/colab",
+    # in every Python there, google.colab is imported from the beginning
+    (machine / "sitecustomize.py").write_text("import google.colab\n")
+    (machine / "pip.py").touch()
+    stand_in(machine, "git", f"cp -r '{cloned}' brain-tumor-mri")
+    environment = os.environ | {
+        "HOME": str(tmp_path),
+        "PATH": f"{machine}:{os.environ['PATH']}",
+        "PYTHONPATH": str(machine),
+        "HTTPS_PROXY": "http://127.0.0.1:9",  # nobody is there
     }
-    environment |= {
-        "HTTPS_PROXY": "http://127.0.0.1:9"
-    }  # nobody is there: Kaggle cannot be reached
-    notebook = nbformat.read(ROOT / "notebooks" / "03_train_vgg16.ipynb", as_version=4)
-    NotebookClient(
-        notebook, timeout=None, resources={"metadata": {"path": str(content)}}
-    ).execute(env=environment)
-    assert (
-        content / "brain-tumor-mri" / "build" / "results"
-    ).is_dir() and "PHANTOMS" in str(notebook.cells)
+    environment.pop("BRAINTUMOR_DATA", None)
+    content = tmp_path / "content"
+    content.mkdir()
+    return content, environment
+
+
+def run_on_colab(name, content, environment):
+    """Run a notebook of this checkout in a fresh kernel; the notebook with outputs."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    resources = {"metadata": {"path": str(content)}}
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources=resources
+    )
+    client.execute(env=environment)
+    return notebook
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["03_train_vgg16", "06_predict"])
+def test_on_colab_a_notebook_runs_to_its_end_without_real_scans(name, colab):
+    content, environment = colab
+    environment["BRAINTUMOR_PRESET"] = "sample"
+    notebook = run_on_colab(name, content, environment)
+    check_outputs(notebook)
+    assert "PHANTOMS" in str(notebook.cells)
+    results = content / "brain-tumor-mri" / "build" / "results"
+    assert results.is_dir() == (name == "03_train_vgg16")
+
+
+@pytest.mark.slow
+def test_on_colab_a_study_reads_the_committed_results(colab):
+    notebook = run_on_colab("studies/seeds_and_folds", *colab)
+    check_outputs(notebook)
 
 
 def test_on_colab_the_first_cell_installs_the_package_and_elsewhere_it_does_nothing(
