@@ -15,7 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks" / "studies"
 STUDIES = sorted(FOLDER.glob("*.ipynb"))
 # read committed results only, so that anybody can run them in seconds
-FROM_RESULTS = ["calibration", "leakage", "seeds_and_folds", "transfer_learning"]
+FROM_RESULTS = [
+    "calibration",
+    "domain_shift",
+    "leakage",
+    "seeds_and_folds",
+    "transfer_learning",
+]
 
 
 def code_cells(notebook):

@@ -37,7 +37,6 @@ WORKERS = 2  # networks as small as those of a quick run keep one core busy each
 # by side. The one that takes longest comes first.
 SIDE_BY_SIDE = (
     ("04_train_resnet50", "03_train_vgg16", "02_explore", "02b_audit"),
-    ("05d_generalise", "06_why_resnet50_collapsed"),
 )
 
 RESULT_COLUMNS = [  # of metrics.csv; shown at the end
