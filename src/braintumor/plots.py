@@ -31,6 +31,7 @@ BOX = "#F0E442"
 HEATMAP_COLORS = "inferno"
 DISPLAY_NAMES = {
     "vgg16": "VGG16",
+    "imagenet": "ImageNet",
     "resnet50": "ResNet50",
     "fine_tune": "fine-tuning",
     "all": "all layers",
