@@ -559,7 +559,7 @@ def image_grid(
             )
             axes.add_patch(frame)
     if len(heatmaps):
-        label = "Grad-CAM, relative to the image's largest value"
+        label = "Grad-CAM (1: largest)"
         figure.colorbar(overlay, ax=panels.tolist(), shrink=0.6, label=label)
     return figure
 
