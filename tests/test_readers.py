@@ -104,7 +104,7 @@ def test_what_is_no_scan_at_all_is_a_sentence(thing):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (gzip.compress(b"..."), "a compressed file: unpack it first"),
+        (gzip.compress(b"...", mtime=0), "a compressed file: unpack it first"),
         (b"PK\x03\x04...", "an archive: unpack it first"),
         (b"%PDF-1.7", "a document: save its image as PNG"),
         (bytes(344) + b"n+1\0...", "a volume .NIfTI.: save its slices as PNG"),

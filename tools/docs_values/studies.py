@@ -408,7 +408,7 @@ def _pointing_game(rows: pd.DataFrame) -> PointingGame:
 
 
 def calibration(results: Path) -> list[Calibration]:
-    """What temperature scaling does to both networks from random weights, first seed."""
+    """What temperature scaling does to both networks from random weights, seed 0."""
     rows = pd.read_csv(results / "calibration.csv")
     rows = select(rows, recipe="scratch", seed=0)
     networks = []
