@@ -280,7 +280,7 @@ def test_without_onnx_runtime_the_remedy_is_named(onnx_file, monkeypatch):
 
 
 @pytest.fixture
-def trained_here(trained, monkeypatch):
+def trained_here(trained, tiny, monkeypatch):
     """Where the short training has left its network."""
     for module in (config, release):
         monkeypatch.setattr(module, "BUILD_DIR", trained[4] / "build")
