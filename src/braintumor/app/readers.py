@@ -281,7 +281,8 @@ def _array_problem(array: np.ndarray) -> str:
         return "the array is empty"
     if max(array.shape) > LONGEST_SIDE:
         return f"the array is {TOO_LONG}"
-    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+    # whole and real numbers; durations are none, although numpy counts them as such
+    if array.dtype.kind not in "uif":
         return f"the array holds {array.dtype}: a scan holds numbers from 0 to 255"
     if not np.isfinite(array).all():
         return "the array holds values that are no numbers (NaN or infinite)"
