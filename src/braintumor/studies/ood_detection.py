@@ -46,7 +46,7 @@ def handwritten_digits(count: int) -> list[np.ndarray]:
     """
     digits = load_digits().images[:count]  # 8 x 8 px, 0 to 16
     large = [np.kron(digit, np.ones((16, 16))) for digit in digits]
-    return [np.uint8(digit * (255 / 16)) for digit in large]
+    return [(digit * (255 / 16)).astype("uint8") for digit in large]
 
 
 def noise(count: int, seed: int) -> list[np.ndarray]:

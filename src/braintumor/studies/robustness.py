@@ -208,8 +208,9 @@ def draw_changes(
         axes.set_ylabel("accuracy (share of scans)")
     colors = [plots.MODEL_COLORS[model] for model in models]
     dots = [Line2D([], [], marker="o", color=color) for color in colors]
-    hollow = {"marker": "o", "color": plots.INK, "markerfacecolor": "white"}
-    dots.append(Line2D([], [], linestyle="none", **hollow))
+    hollow = Line2D([], [], linestyle="none", marker="o", color=plots.INK)
+    hollow.set_markerfacecolor("white")
+    dots.append(hollow)
     names = [plots.display_name(model) for model in models]
     names.append("a constant prediction")
     figure.legend(dots, names, loc="outside lower right", ncols=3, frameon=False)
