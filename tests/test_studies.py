@@ -90,7 +90,7 @@ def test_code_cells_of_a_study_are_short_and_type_no_result(path):
     for cell in code_cells(nbformat.read(path, as_version=4)):
         assert len(cell.source.splitlines()) <= 15
         assert not re.search(
-            r"\d\s?%[^.]", re.sub(r"\{[^}]*\}|95 %", "", cell.source)
+            r"\d\s?%[^.]", re.sub(r"\{[^}]*\}|95 ?%", "", cell.source)
         ), cell.source
 
 
