@@ -7,7 +7,7 @@ import set_repository
 
 FILES = set_repository.tracked_files()
 # addresses of other repositories that the text links to
-OTHERS = ("AkshayRamakrishnann/", "keras-team/", "masoudnick")
+OTHERS = ("fchollet/", "AkshayRamakrishnann/", "keras-team/", "masoudnick")
 GITHUB_LINK = r"github(?:\.com)?/([\w.-]+/[\w.-]+)/(?:blob|tree|issues|actions)\b"
 
 

@@ -4,10 +4,12 @@ import getpass
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pandas as pd
+import phantoms
 import pytest
 from nbclient import NotebookClient
 
@@ -22,6 +24,16 @@ FROM_RESULTS = [
     "seeds_and_folds",
     "transfer_learning",
 ]
+# need scans, and most of them trained networks
+ON_SCANS = [
+    "batchnorm_collapse",
+    "data_audit",
+    "errors_and_robustness",
+    "gradcam",
+    "gradcam_synthetic",
+    "ood_detection",
+]
+QUICKER = {"image_size": 32, "head_epochs": 1, "epochs": 2}  # than the sample preset
 
 
 def code_cells(notebook):
@@ -131,6 +143,40 @@ def test_the_numbers_of_the_index_are_those_of_the_answer(name):
     (answer,) = texts(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4))[-1][-1:]
     number = r"\d+(?:\.\d+)?"
     assert set(re.findall(number, summary)) <= set(re.findall(number, answer))
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """The repository without results, a sample preset of seconds, and few synthetic scans."""
+    folder = tmp_path_factory.mktemp("studies")
+    for name in ("src", "notebooks"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    (folder / "data").mkdir()
+    tables = ["data/image_groups.csv", "data/original_history.csv"]
+    for name in ["pyproject.toml", *tables]:
+        shutil.copy(ROOT / name, folder / name)
+    phantoms.write_phantoms(folder / "phantoms", scans=96, seed=0, size=96)
+    with (folder / "src/braintumor/config.py").open("a") as settings:
+        settings.write(f"\nPRESETS['sample'].update({QUICKER})\n")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_SCANS)
+def test_a_study_runs_on_the_sample_preset(name, checkout, monkeypatch):
+    """On few synthetic scans, from nothing, with results in build/ alone."""
+    monkeypatch.setenv("PYTHONPATH", str(checkout / "src"))
+    monkeypatch.setenv("BRAINTUMOR_PRESET", "sample")
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(checkout / "phantoms"))
+    path = checkout / "notebooks" / "studies" / f"{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(
+        notebook, timeout=900, kernel_name="python3", resources=resources
+    ).execute()
+    assert texts(notebook)[-1][-1].startswith("**Answer.**")
+    assert not (checkout / "results").exists()
 
 
 def test_every_study_is_listed_with_its_question_and_answer():

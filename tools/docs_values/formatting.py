@@ -46,12 +46,6 @@ def class_name(label: str) -> str:
     return label.replace("_", " ")
 
 
-def image_kind(images: str) -> str:
-    """The name of a kind of images of results/unlike.csv in the documents."""
-    names = {"Testing scans": "test scans", "phantoms": "synthetic images"}
-    return names.get(images, images)
-
-
 def percent(share: float) -> str:
     """A share in [0, 1] in percent, with one digit after the point: 93.4%."""
     return f"{100 * share:.1f}%"
@@ -143,7 +137,6 @@ FILTERS = {
     for function in (
         display_name,
         class_name,
-        image_kind,
         percent,
         whole_percent,
         percent_interval,

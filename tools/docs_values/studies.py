@@ -131,26 +131,35 @@ class Longer:
 
 
 @dataclass(frozen=True)
+class MapHits:
+    """How often the maximum of one heatmap is in the tumor's box, beside baselines.
+
+    Attributes:
+        name: The network, and the layer of the heatmap.
+        trained: Hits of the trained network.
+        untrained: Hits of the network before training.
+        center: Hits of a bump in the middle of the head.
+        oracle: Hits of the box itself, drawn as coarsely as the heatmap.
+    """
+
+    name: str
+    trained: Estimate
+    untrained: Estimate
+    center: Estimate
+    oracle: Estimate
+
+
+@dataclass(frozen=True)
 class PointingGame:
-    """How often the maximum of a Grad-CAM heatmap is in the tumor's box.
+    """The pointing game of Grad-CAM on one set of images.
 
     Attributes:
         images: Images with a known box.
-        vgg16: Hits of VGG16.
-        resnet50: Hits of ResNet50.
-        center: Hits of a heatmap whose maximum is the center of the image.
-        vgg16_untrained: Hits of VGG16 before training.
-        resnet50_untrained: Hits of ResNet50 before training.
-        oracle: Hits of the box itself, drawn as coarsely as a heatmap.
+        maps: The heatmaps.
     """
 
     images: int
-    vgg16: Estimate
-    resnet50: Estimate
-    center: Estimate
-    vgg16_untrained: Estimate
-    resnet50_untrained: Estimate
-    oracle: Estimate
+    maps: list[MapHits]
 
 
 @dataclass(frozen=True)
@@ -382,7 +391,7 @@ def _augmented_scores(rows: pd.DataFrame, views: int) -> AugmentedScores:
 def pointing_game(results: Path) -> PointingGame:
     """Grad-CAM on validation scans whose tumor box is known."""
     rows = pd.read_csv(results / "localisation.csv")
-    return _pointing_game(rows[rows["answers"] == "all"])
+    return _pointing_game(rows[rows["predictions"] == "all"])
 
 
 def pointing_game_on_synthetic_images(results: Path) -> PointingGame:
@@ -392,19 +401,20 @@ def pointing_game_on_synthetic_images(results: Path) -> PointingGame:
 
 
 def _pointing_game(rows: pd.DataFrame) -> PointingGame:
-    """One row for each network or baseline as one object."""
-    hits = {}
-    for _, row in rows.iterrows():
-        hits[row["network"]] = estimate(row, "hit")
-    return PointingGame(
-        images=int(rows["n"].iloc[0]),
-        vgg16=hits["vgg16"],
-        resnet50=hits["resnet50"],
-        center=hits["image centre"],
-        vgg16_untrained=hits["vgg16, untrained"],
-        resnet50_untrained=hits["resnet50, untrained"],
-        oracle=hits["the box itself"],
-    )
+    """One row for each heatmap and baseline as one object."""
+    maps = []
+    for name, rows_of_map in rows.groupby("map", sort=False):
+        by_heat = rows_of_map.set_index("heat")
+        hits = {heat: estimate(row, "hit") for heat, row in by_heat.iterrows()}
+        map_hits = MapHits(
+            name=name,
+            trained=hits["trained"],
+            untrained=hits["untrained"],
+            center=hits["head center"],
+            oracle=hits["oracle"],
+        )
+        maps.append(map_hits)
+    return PointingGame(images=int(rows["n"].iloc[0]), maps=maps)
 
 
 def calibration(results: Path) -> list[Calibration]:

@@ -43,15 +43,23 @@ def fine_grad_cam(
     before_pooling = keras.Model(base.inputs, last_convolution)
     hidden = model.get_layer("hidden")
     watched = keras.Model(model.inputs, [before_pooling(scaling.output), hidden.output])
-    outputs = watched.predict(images, batch_size=SCANS_AT_ONCE, verbose=0)
-    features, hidden_units = (np.asarray(values, "float32") for values in outputs)
-
+    features, hidden_units = _activations(watched, images)
     first_kernel = keras.ops.convert_to_numpy(hidden.kernel).astype("float32")
     last_kernel = keras.ops.convert_to_numpy(model.get_layer("probabilities").kernel)
     active = hidden_units > 0
     weights = (active * last_kernel.T[classes]) @ first_kernel.T
     evidence = np.einsum("nhwc,nc->nhw", features, weights)
     return heatmaps_from(evidence, images.shape[1])
+
+
+def _activations(watched: keras.Model, images: np.ndarray) -> list[np.ndarray]:
+    """The outputs of a model for all images, float32, a part at a time."""
+    parts = []
+    for part in np.array_split(images, -(-len(images) // SCANS_AT_ONCE)):
+        outputs = watched([part], training=False)
+        parts.append([keras.ops.convert_to_numpy(output) for output in outputs])
+    joined = [np.concatenate(values) for values in zip(*parts, strict=True)]
+    return [values.astype("float32") for values in joined]
 
 
 def compare_with_baselines(
@@ -230,7 +238,7 @@ def draw_hits(table: pd.DataFrame, *, title: str, banner: str, footnote: str) ->
     """
     maps = table.groupby("map", sort=False)
     figure, panels = plots.base_figure(
-        title, banner, 1.9, 1, len(maps), footnote, sharey=True
+        title, banner, 2.5, 1, len(maps), footnote, sharey=True
     )
     for axes, (name, rows) in zip(panels, maps, strict=True):
         network = name.split()[0].lower()
@@ -249,7 +257,8 @@ def draw_hits(table: pd.DataFrame, *, title: str, banner: str, footnote: str) ->
                 color=color,
             )
         axes.set_yticks(range(len(rows)), rows["heat"])
-        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.7), xlabel="share of hits")
+        axes.set(xlim=(-0.04, 1.04), ylim=(len(rows) - 0.6, -0.7))
+        axes.set_xlabel("share of hits")
         axes.xaxis.set_major_formatter(plots.percent)
         axes.grid(axis="x", color=plots.PALE, linewidth=0.5)
         axes.set_title(name, size=10, weight="bold")
