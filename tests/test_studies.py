@@ -141,7 +141,7 @@ def test_the_numbers_of_the_index_are_those_of_the_answer(name):
     (line,) = (line for line in page.splitlines() if f"({name}.ipynb)" in line)
     _, _, _, summary, _, _ = line.split("|")
     (answer,) = texts(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4))[-1][-1:]
-    number = r"\d+(?:\.\d+)?"
+    number = r"\b\d+(?:\.\d+)?"
     assert set(re.findall(number, summary)) <= set(re.findall(number, answer))
 
 
