@@ -168,13 +168,8 @@ def test_committed_notebooks_are_executed_and_small(path):
     assert "BRAINTUMOR_PRESET: " not in outputs
 
 
-# a study of before, until its new form was executed on the scans
-FORMER = {"07_classify_a_scan"}
-
-
 def test_there_are_no_other_notebooks_than_these_and_the_studies():
-    others = set((ROOT / "notebooks").glob("*.ipynb")) - set(NOTEBOOKS)
-    assert {path.stem for path in others} <= FORMER
+    assert sorted((ROOT / "notebooks").glob("*.ipynb")) == NOTEBOOKS
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -31,6 +31,7 @@ ON_SCANS = [
     "errors_and_robustness",
     "gradcam",
     "gradcam_synthetic",
+    "ood_detection",
 ]
 QUICKER = {"image_size": 32, "head_epochs": 1, "epochs": 2}  # than the sample preset
 

@@ -52,7 +52,7 @@ STUDIES = {
     "gradcam_synthetic": "notebooks/studies/gradcam_synthetic.ipynb",
     "errors_and_robustness": "notebooks/studies/errors_and_robustness.ipynb",
     "batchnorm_collapse": "notebooks/studies/batchnorm_collapse.ipynb",
-    "ood_detection": "notebooks/07_classify_a_scan.ipynb",
+    "ood_detection": "notebooks/studies/ood_detection.ipynb",
     "transfer_learning": "notebooks/studies/transfer_learning.ipynb",
 }
 NOTEBOOKS = {**MAIN_NOTEBOOKS, **STUDIES}
