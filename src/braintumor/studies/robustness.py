@@ -202,7 +202,9 @@ def draw_changes(
         rows = table[table["change"] == change.name]
         for model in models:
             _draw_curve(axes, rows[rows["model"] == model], change, model)
-        axes.set(xlabel=change.name, ylim=(0, 1.02))
+        is_kind = len(change.labels) > 0
+        label = change.name.partition(" (")[0] if is_kind else change.name
+        axes.set(xlabel=label, ylim=(0, 1.02))
         axes.yaxis.set_major_formatter(plots.percent)
     for axes in panels[::3]:
         axes.set_ylabel("accuracy (share of scans)")
@@ -213,7 +215,7 @@ def draw_changes(
     dots.append(hollow)
     names = [plots.display_name(model) for model in models]
     names.append("a constant prediction")
-    figure.legend(dots, names, loc="outside lower right", ncols=3, frameon=False)
+    panels[0].legend(dots, names, loc="lower left", frameon=False)
     return figure
 
 
