@@ -44,25 +44,24 @@ class Backbone:
 # mode "caffe" of keras.applications: 0 to 255, less the mean of blue, green and red;
 # gray scans need no swap of channels
 CAFFE = {"scale": 255.0, "offset": [-103.939, -116.779, -123.68]}
-BACKBONES = {
-    "vgg16": Backbone(
-        constructor=keras.applications.VGG16,
-        imagenet_file=f"vgg16_{NO_TOP}",
-        imagenet_scaling=CAFFE,
-        fine_tune_from="block4_conv1",
-        scratch_learning_rate=3e-4,
-        imagenet_fingerprint=(
-            "c94d410ea35e6dea69c610955ec09a2c5eea4af5e4b1334d781b0a701bbcbfc1"
-        ),
+VGG16 = Backbone(
+    constructor=keras.applications.VGG16,
+    imagenet_file=f"vgg16_{NO_TOP}",
+    imagenet_scaling=CAFFE,
+    fine_tune_from="block4_conv1",
+    scratch_learning_rate=3e-4,
+    imagenet_fingerprint=(
+        "c94d410ea35e6dea69c610955ec09a2c5eea4af5e4b1334d781b0a701bbcbfc1"
     ),
-    "resnet50": Backbone(
-        constructor=keras.applications.ResNet50,
-        imagenet_file=f"resnet50_{NO_TOP}",
-        imagenet_scaling=CAFFE,
-        fine_tune_from="conv4_block1_1_conv",
-        scratch_learning_rate=1e-3,
-    ),
-}
+)
+RESNET50 = Backbone(
+    constructor=keras.applications.ResNet50,
+    imagenet_file=f"resnet50_{NO_TOP}",
+    imagenet_scaling=CAFFE,
+    fine_tune_from="conv4_block1_1_conv",
+    scratch_learning_rate=1e-3,
+)
+BACKBONES = {"vgg16": VGG16, "resnet50": RESNET50}
 
 
 def backbone_named(name: str) -> Backbone:

@@ -69,8 +69,9 @@ RECIPES = {
     "transfer": Recipe(base="transfer", convention="imagenet"),
     "scratch": Recipe(base="scratch", convention="centred", batch_norm_momentum=0.9),
 }
+Changes = dict[str, Any]  # fields of a ``Recipe`` and their new values
 # what may follow the name of a recipe, as in "scratch+head+looks"
-RECIPE_OPTIONS: dict[str, dict[str, Any]] = {
+RECIPE_OPTIONS: dict[str, Changes] = {
     "zero_init": {"zero_init": True},
     "head": {"frame": "head"},
     "looks": {"augmentation": "looks"},

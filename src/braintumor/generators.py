@@ -91,16 +91,10 @@ def load_images(
 
     def load(path, sha256, box):
         scan = read_scan(root / path, sha256)
-        square, (corner_x, corner_y), (x_scale, y_scale) = to_square(
-            scan, image_size, frame
-        )
-        x, y, width, height = box
-        box[:] = [
-            (x - corner_x) * x_scale,
-            (y - corner_y) * y_scale,
-            width * x_scale,
-            height * y_scale,
-        ]
+        square, corner, scale = to_square(scan, image_size, frame)
+        # from pixels of the scan to pixels of the square, in place
+        box[:2] = (box[:2] - corner) * scale
+        box[2:] = box[2:] * scale
         return square
 
     with ThreadPoolExecutor() as pool:
@@ -134,7 +128,8 @@ def random_affine(
     offset = generator.uniform(-shift, shift, 2) * size
     mirrored = flip and generator.random() < 0.5
     mirror = -1.0 if mirrored else 1.0
-    cosine, sine = math.cos(angle), math.sin(angle)
+    cosine = math.cos(angle)
+    sine = math.sin(angle)
     linear = np.array([[cosine * mirror, -sine], [sine * mirror, cosine]])
     if zoom:
         # both axes together, and each by up to a third of that by itself
@@ -344,18 +339,19 @@ class ScanSequence(keras.utils.PyDataset):
         start = index * self.batch_size
         batch = self.order()[start : start + self.batch_size]
         positions = self.positions_in_batch(len(batch))
-        images = self.images[batch[positions]]
+        rows = batch[positions]
+        images = self.images[rows]
         if self.augmentation is not None:
             changes = self._draw_changes(
                 index, len(batch), positions, self.augmentation
             )
-            changed = [
-                changes[position].apply(image)
-                for position, image in zip(positions, images, strict=True)
-            ]
+            changed = []
+            for position, image in zip(positions, images, strict=True):
+                changed.append(changes[position].apply(image))
             images = np.stack(changed)
         scaled = np.divide(images[..., None], 255, dtype="float32")
-        return scaled, self.one_hot[self.labels[batch[positions]]]
+        targets = self.one_hot[self.labels[rows]]
+        return scaled, targets
 
     def _draw_changes(
         self,
@@ -370,7 +366,7 @@ class ScanSequence(keras.utils.PyDataset):
         need not be drawn, yet every scan gets what it would get if all were made here.
         """
         size = self.images.shape[1]
-        changes = {}
+        changes: dict[int, RandomChange] = {}
         for block in np.unique(positions // SCANS_PER_GENERATOR):
             seeds = [self.seed, self.epoch, 1 + index, block]
             generator = np.random.default_rng(seeds)
@@ -446,7 +442,8 @@ def sequences(
         ValueError: A file cannot be read, or has changed since it was listed.
     """
     validation_scans = None
-    if (table["subset"] == "validation").any():
+    is_held_out = table["subset"] == "validation"
+    if is_held_out.any():
         validation_scans = subset_sequence(
             table, "validation", root, settings, sequence_class=sequence_class
         )

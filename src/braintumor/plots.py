@@ -5,8 +5,11 @@ once. A ``banner`` is a warning across its top, see ``dataset.DataReport.banner`
 """
 
 import io
+import itertools
+import math
 import textwrap
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from braintumor.splits import KNOWN_PATIENTS
@@ -105,11 +108,14 @@ def base_figure(
     title = textwrap.fill(title, 80)
     banner = textwrap.fill(banner, 90)
     footnote = textwrap.fill(footnote, 124)
-    banner_height = 0.2 + 0.18 * len(banner.splitlines()) if banner else 0
-    head = banner_height + 0.15 + 0.2 * len(title.splitlines())
+    title_lines = len(title.splitlines())
+    banner_lines = len(banner.splitlines())
+    banner_height = 0.2 + 0.18 * banner_lines if banner else 0
+    head = banner_height + 0.15 + 0.2 * title_lines
     height += head
     figure = NotebookFigure(figsize=(WIDTH, height), dpi=100, facecolor="white")
-    figure.set_layout_engine(layout, rect=(0, 0, 1, 1 - head / height))
+    top_of_panels = 1 - head / height
+    figure.set_layout_engine(layout, rect=(0, 0, 1, top_of_panels))
     figure.suptitle(
         title,
         x=0.01,
@@ -165,10 +171,12 @@ def show_curves(
     axes.set_xlabel("epoch")
     axes.locator_params("x", integer=True)
     if score == "accuracy":
-        axes.set(ylabel="accuracy (share of scans)", ylim=(0, 1.02))
+        axes.set_ylabel("accuracy (share of scans)")
+        axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(percent)
     else:
-        axes.set(ylabel="loss (cross-entropy, log scale)", yscale="log")
+        axes.set_ylabel("loss (cross-entropy, log scale)")
+        axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -188,12 +196,15 @@ def training_curves(
     Returns:
         The figure.
     """
-    best = history.loc[history["val_accuracy"].idxmax()]
+    best_row = history["val_accuracy"].idxmax()
+    best = history.loc[best_row]
     last = history.iloc[-1]
+    best_accuracy = percent(best["val_accuracy"])
+    last_accuracy = percent(last["val_accuracy"])
     color = MODEL_COLORS.get(model, INK)
     title = (
-        f"{display_name(model)}: validation accuracy {percent(best['val_accuracy'])} "
-        f"at best (epoch {best['epoch']}), {percent(last['val_accuracy'])} at the end"
+        f"{display_name(model)}: validation accuracy {best_accuracy} "
+        f"at best (epoch {best['epoch']}), {last_accuracy} at the end"
     )
     figure, panels = base_figure(title, banner, 3.7, 1, 2)
     later_phases = history.drop_duplicates("phase")[1:]
@@ -211,13 +222,14 @@ def training_curves(
         for start in later_phases.itertuples():
             between_epochs = start.epoch - 0.5
             axes.axvline(between_epochs, color=GRAY, linestyle=":")
+            above_panel = axes.get_xaxis_transform()
             axes.text(
                 between_epochs,
                 1.01,
                 f"{display_name(start.phase)} from epoch {start.epoch}",
                 size=SMALL,
                 ha="center",
-                transform=axes.get_xaxis_transform(),
+                transform=above_panel,
             )
     panels[0].axhline(
         baseline,
@@ -244,40 +256,72 @@ def roc_curves(
     Returns:
         The figure, one panel a model.
     """
-    curves = []
+    curves: dict[str, list[RocCurve]] = {}
     for model, table in predictions.items():
-        rows = table[table["subset"] == subset]
-        for column in rows.filter(regex="^p_"):
-            label = column.removeprefix("p_")
-            is_class = rows["label"] == label
-            if is_class.nunique() < 2:  # without both kinds of scans there is no curve
-                continue
-            false_positive, true_positive, _ = roc_curve(is_class, rows[column])
-            area = roc_auc_score(is_class, rows[column])
-            curves.append((model, label, area, false_positive, true_positive))
-    worst = min(curves, key=lambda curve: curve[2])
+        curves[model] = _roc_curves_of(table[table["subset"] == subset])
+    all_curves = itertools.chain.from_iterable(curves.values())
+    worst = min(all_curves, key=attrgetter("area"))
     title = (
-        f"Hardest class to tell apart on {subset} scans: {display_name(worst[1])} "
-        f"(AUROC {worst[2]:.2f})"
+        f"Hardest class to tell apart on {subset} scans: {display_name(worst.label)} "
+        f"(AUROC {worst.area:.2f})"
     )
-    figure, panels = base_figure(title, banner, 3.8, 1, max(2, len(predictions)))
-    colors = class_colors(sorted({curve[1] for curve in curves}))
-    for axes, model in zip(panels, predictions, strict=False):
-        for curve_model, label, area, false_positive, true_positive in curves:
-            if curve_model == model:
-                name = f"{display_name(label)}: AUROC {area:.2f}"
-                axes.plot(
-                    false_positive, true_positive, color=colors[label], label=name
-                )
+    panel_count = max(2, len(predictions))
+    figure, panels = base_figure(title, banner, 3.8, 1, panel_count)
+    for axes, (model, curves_of_model) in zip(panels, curves.items(), strict=False):
+        colors = class_colors(_classes_of(predictions[model]))
+        for curve in curves_of_model:
+            name = f"{display_name(curve.label)}: AUROC {curve.area:.2f}"
+            color = colors[curve.label]
+            axes.plot(
+                curve.false_positive, curve.true_positive, color=color, label=name
+            )
         axes.plot([0, 1], [0, 1], color=GRAY, linestyle=":", label="guessing: 0.50")
-        axes.set(xlabel="false positive rate", ylabel="true positive rate")
+        axes.set_xlabel("false positive rate")
+        axes.set_ylabel("true positive rate")
         axes.xaxis.set_major_formatter(percent)
         axes.yaxis.set_major_formatter(percent)
         axes.set_title(display_name(model), size=10, weight="bold")
         axes.legend(loc="lower right", fontsize=SMALL, frameon=False)
-    for axes in panels[len(predictions) :]:
-        axes.remove()
+    for unused in panels[len(predictions) :]:
+        unused.remove()
     return figure
+
+
+def _classes_of(predictions: pd.DataFrame) -> list[str]:
+    """The classes that have a column of probabilities, sorted."""
+    probabilities = predictions.filter(regex="^p_")
+    return sorted(probabilities.columns.str.removeprefix("p_"))
+
+
+class RocCurve(NamedTuple):
+    """The ROC curve of one class against all others.
+
+    Attributes:
+        label: The class.
+        area: Under the curve, in [0, 1].
+        false_positive: Rates, in [0, 1].
+        true_positive: Rates, in [0, 1], as many.
+    """
+
+    label: str
+    area: float
+    false_positive: np.ndarray
+    true_positive: np.ndarray
+
+
+def _roc_curves_of(rows: pd.DataFrame) -> list[RocCurve]:
+    """One curve a class, of those that have scans inside and outside of it."""
+    curves = []
+    for column in rows.filter(regex="^p_"):
+        label = column.removeprefix("p_")
+        is_class = rows["label"] == label
+        if is_class.nunique() < 2:  # without both kinds of scans there is no curve
+            continue
+        probabilities = rows[column]
+        false_positive, true_positive, _ = roc_curve(is_class, probabilities)
+        area = roc_auc_score(is_class, probabilities)
+        curves.append(RocCurve(label, area, false_positive, true_positive))
+    return curves
 
 
 def class_counts(table: pd.DataFrame, *, banner: str) -> Figure:
@@ -301,13 +345,13 @@ def class_counts(table: pd.DataFrame, *, banner: str) -> Figure:
     colors = class_colors(counts.columns)
     for axes, (split, scans) in zip(panels, counts.iterrows(), strict=True):
         names = [display_name(label) for label in scans.index]
-        bars = axes.barh(names, scans, color=[colors[label] for label in scans.index])
-        axes.bar_label(bars, [f"{count:,}" for count in scans], padding=3)
-        axes.set(
-            title=f"{display_name(split)} (n = {scans.sum():,})",
-            xlabel="scans",
-            xmargin=0.2,
-        )
+        bar_colors = [colors[label] for label in scans.index]
+        bars = axes.barh(names, scans, color=bar_colors)
+        counts_as_text = [f"{count:,}" for count in scans]
+        axes.bar_label(bars, counts_as_text, padding=3)
+        axes.set_title(f"{display_name(split)} (n = {scans.sum():,})")
+        axes.set_xlabel("scans")
+        axes.set_xmargin(0.2)
     panels[0].invert_yaxis()
     return figure
 
@@ -339,15 +383,18 @@ def sizes_and_intensities(scans: pd.DataFrame, *, banner: str) -> Figure:
             alpha=0.4,
             label=display_name(split),
         )
-    sizes.set(xlabel="width (px)", ylabel="height (px)")
+    sizes.set_xlabel("width (px)")
+    sizes.set_ylabel("height (px)")
     labels = sorted(scans["label"].unique())
     shifts = {"training": -0.15, "testing": 0.15}
     for (split, label), rows in scans.groupby(["split", "label"]):
         low, middle, high = rows["mean_intensity"].quantile([0.25, 0.5, 0.75])
+        color = colors[split]
         y = labels.index(label) + shifts[split]
-        intensities.plot([low, high], [y, y], color=colors[split], linewidth=3)
-        intensities.plot(middle, y, "o", color=colors[split], markersize=7)
-    intensities.set_yticks(range(len(labels)), [display_name(name) for name in labels])
+        intensities.plot([low, high], [y, y], color=color, linewidth=3)
+        intensities.plot(middle, y, "o", color=color, markersize=7)
+    names_of_classes = [display_name(label) for label in labels]
+    intensities.set_yticks(range(len(labels)), names_of_classes)
     intensities.invert_yaxis()
     intensities.set_xlabel("mean intensity (0 to 255): quartiles")
     handles, names = sizes.get_legend_handles_labels()
@@ -367,46 +414,55 @@ def split_flow(table: pd.DataFrame, *, banner: str) -> Figure:
     """
     title = "No patient and no group of near-duplicates is in two subsets"
     figure, (axes,) = base_figure(title, banner, 3.6, subplot_kw=WITHOUT_AXES)
-    axes.set(xlim=(0, 3), ylim=(0, 1))
-    # x, y, heading, rows; then the place that its arrow comes from, if there is one
-    boxes: list[tuple[float, float, str, pd.DataFrame, Any]] = []
-    y = 0.85
+    axes.set_xlim(0, 3)
+    axes.set_ylim(0, 1)
+    top = 0.85
+    gap = 0.05  # between an arrow and the box that it points at
+    y_of_subset = top
     for split in ("training", "testing"):
-        of_split = table[table["split"] == split]
-        parts = []
-        for subset in ("train", "validation", "other_source", "test"):
-            parts.append((subset, of_split[of_split["subset"] == subset]))
-        excluded = of_split[of_split["subset"] == "excluded"]
-        for reason, rows in excluded.groupby("excluded_because"):
-            parts.append((f"excluded: {reason}", rows))
-        parts = [(name, rows) for name, rows in parts if len(rows)]
-        top = y
-        for name, rows in parts:
-            boxes.append((2.1, y, display_name(name), rows, (1.35, top)))
-            y -= 0.2
-        boxes.append((1.05, top, display_name(split), of_split, (0.4, 0.85)))
-    boxes.append((0.1, 0.85, "all scans", table, None))
-    for x, y, heading, rows, parent in boxes:
-        known = rows.loc[rows["group"].str.startswith(KNOWN_PATIENTS), "group"]
-        text = (
-            f"{heading}: {len(rows):,} scans\n{rows['group'].nunique()} groups, "
-            f"{known.nunique()} known patients"
-        )
-        axes.annotate(
-            text,
-            xy=(x, y),
-            va="center",
-            size=SMALL,
-            bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": GRAY},
-        )
-        if parent:
-            axes.annotate(
-                "",
-                xy=(x - 0.05, y),
-                xytext=parent,
-                arrowprops={"arrowstyle": "->", "color": GRAY},
-            )
+        y_of_folder = y_of_subset
+        scans_of_folder = table[table["split"] == split]
+        for name, scans in _subsets_of(scans_of_folder).items():
+            _show_box(axes, 2.1, y_of_subset, display_name(name), scans)
+            _show_arrow(axes, (1.35, y_of_folder), (2.1 - gap, y_of_subset))
+            y_of_subset -= 0.2
+        _show_box(axes, 1.05, y_of_folder, display_name(split), scans_of_folder)
+        _show_arrow(axes, (0.4, top), (1.05 - gap, y_of_folder))
+    _show_box(axes, 0.1, top, "all scans", table)
     return figure
+
+
+def _subsets_of(scans: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The scans of each subset, and the excluded ones of each reason; none is empty."""
+    parts = {}
+    for subset in ("train", "validation", "other_source", "test"):
+        parts[subset] = scans[scans["subset"] == subset]
+    excluded = scans[scans["subset"] == "excluded"]
+    for reason, rows in excluded.groupby("excluded_because"):
+        parts[f"excluded: {reason}"] = rows
+    return {name: rows for name, rows in parts.items() if len(rows)}
+
+
+def _show_box(
+    axes: Axes, x: float, y: float, heading: str, scans: pd.DataFrame
+) -> None:
+    """A box of a flow chart: how many scans, groups and known patients."""
+    groups = scans["group"]
+    known_patients = groups[groups.str.startswith(KNOWN_PATIENTS)]
+    text = (
+        f"{heading}: {len(scans):,} scans\n{groups.nunique()} groups, "
+        f"{known_patients.nunique()} known patients"
+    )
+    frame = {"boxstyle": "round", "facecolor": "white", "edgecolor": GRAY}
+    axes.annotate(text, xy=(x, y), va="center", size=SMALL, bbox=frame)
+
+
+def _show_arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float]
+) -> None:
+    """An arrow of a flow chart."""
+    style = {"arrowstyle": "->", "color": GRAY}
+    axes.annotate("", xy=end, xytext=start, arrowprops=style)
 
 
 def probability_bars(probabilities: pd.Series, *, title: str, banner: str) -> Figure:
@@ -422,11 +478,14 @@ def probability_bars(probabilities: pd.Series, *, title: str, banner: str) -> Fi
     """
     height = 0.6 + 0.35 * len(probabilities)
     figure, (axes,) = base_figure(title, banner, height)
-    names = [display_name(label) for label in probabilities.index]
-    colors = class_colors(list(probabilities.index))
+    labels = list(probabilities.index)
+    names = [display_name(label) for label in labels]
+    colors = class_colors(labels)
     bars = axes.barh(names, probabilities, color=list(colors.values()))
-    axes.bar_label(bars, [percent(share) for share in probabilities], padding=3)
-    axes.set(xlabel="probability", xlim=(0, 1.1))
+    percentages = [percent(share) for share in probabilities]
+    axes.bar_label(bars, percentages, padding=3)
+    axes.set_xlabel("probability")
+    axes.set_xlim(0, 1.1)
     axes.xaxis.set_major_formatter(percent)
     axes.invert_yaxis()
     return figure
@@ -445,16 +504,17 @@ def confusion_matrices(
     Returns:
         The figure, one panel a model.
     """
-    tables = {
-        model: table[table["subset"] == subset] for model, table in predictions.items()
-    }
+    tables = {}
+    for model, table in predictions.items():
+        tables[model] = table[table["subset"] == subset]
     any_table = next(iter(tables.values()))
-    labels = sorted(any_table.filter(regex="^p_").columns.str.removeprefix("p_"))
-    title = _most_frequent_error(tables, subset)
-    figure, panels = base_figure(title, banner, 3.8, 1, len(tables))
+    labels = _classes_of(any_table)
+    message = _most_frequent_error(tables, subset)
+    figure, panels = base_figure(message, banner, 3.8, 1, len(tables))
     for axes, (model, table) in zip(panels, tables.items(), strict=True):
         counts = confusion_matrix(table["label"], table["predicted"], labels=labels)
-        _show_confusion(axes, counts, labels, MODEL_COLORS.get(model, INK))
+        color = MODEL_COLORS.get(model, INK)
+        _show_confusion(axes, counts, labels, color)
         title = f"{display_name(model)}: {counts.trace()} of {len(table)} scans correct"
         axes.set_title(title, size=10, weight="bold")
     panels[0].set_ylabel("true label")
@@ -464,7 +524,8 @@ def confusion_matrices(
 def _most_frequent_error(tables: dict[str, pd.DataFrame], subset: str) -> str:
     """A sentence about the largest number beside the diagonal of any matrix."""
     rows = pd.concat(table.assign(model=model) for model, table in tables.items())
-    errors = rows[rows["label"] != rows["predicted"]]
+    is_error = rows["label"] != rows["predicted"]
+    errors = rows[is_error]
     if errors.empty:
         return f"No errors on {subset} scans"
     counts = errors.value_counts(["model", "label", "predicted"])
@@ -484,22 +545,24 @@ def _show_confusion(
     shades = LinearSegmentedColormap.from_list("shades", ["white", color])
     axes.imshow(shares, cmap=shades, vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
+        text = f"{percent(share)}\n{counts[row, column]}"
+        text_color = "white" if share > 0.75 else INK
         axes.text(
             column,
             row,
-            f"{percent(share)}\n{counts[row, column]}",
+            text,
             ha="center",
             va="center",
             size=SMALL,
-            color="white" if share > 0.75 else INK,
+            color=text_color,
         )
     names = [display_name(label) for label in labels]
-    names_with_counts = [
-        f"{name}\nn = {scans}"
-        for name, scans in zip(names, scans_of_label, strict=True)
-    ]
-    axes.set_xticks(range(len(labels)), names, size=SMALL)
-    axes.set_yticks(range(len(labels)), names_with_counts, size=SMALL)
+    names_with_counts = []
+    for name, scans in zip(names, scans_of_label, strict=True):
+        names_with_counts.append(f"{name}\nn = {scans}")
+    ticks = range(len(labels))
+    axes.set_xticks(ticks, names, size=SMALL)
+    axes.set_yticks(ticks, names_with_counts, size=SMALL)
     axes.set_xlabel("predicted label")
 
 
@@ -530,8 +593,9 @@ def image_grid(
     Returns:
         The figure.
     """
-    rows = max(1, -(-len(images) // columns))
-    lines_of_caption = 1 + "".join(captions[:1]).count("\n")
+    rows = max(1, math.ceil(len(images) / columns))
+    first_caption = "".join(captions[:1])
+    lines_of_caption = 1 + first_caption.count("\n")
     height = rows * (WIDTH / columns + 0.2 * lines_of_caption)
     figure, panels = base_figure(
         title,
@@ -545,22 +609,26 @@ def image_grid(
     )
     for position, (image, caption) in enumerate(zip(images, captions, strict=True)):
         axes = panels[position]
+        pixels = np.squeeze(image)
         brightest = 255 if image.dtype == np.uint8 else 1
-        axes.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=brightest)
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=brightest)
         axes.set_title(caption, size=SMALL)
         if len(heatmaps):
+            heatmap = heatmaps[position]
             overlay = axes.imshow(
-                heatmaps[position], cmap=HEATMAP_COLORS, vmin=0, vmax=1, alpha=0.45
+                heatmap, cmap=HEATMAP_COLORS, vmin=0, vmax=1, alpha=0.45
             )
         if len(boxes) and np.isfinite(boxes[position][0]):
             x, y, width, height = boxes[position]
+            corner = (x, y)
             frame = Rectangle(
-                (x, y), width, height, fill=False, color=BOX, linewidth=1.5
+                corner, width, height, fill=False, color=BOX, linewidth=1.5
             )
             axes.add_patch(frame)
     if len(heatmaps):
         label = "Grad-CAM (1: largest)"
-        figure.colorbar(overlay, ax=panels.tolist(), shrink=0.6, label=label)
+        all_panels = panels.tolist()
+        figure.colorbar(overlay, ax=all_panels, shrink=0.6, label=label)
     return figure
 
 
@@ -604,15 +672,19 @@ def interval_chart(
     """
     height = 0.9 + 0.3 * len(rows)
     figure, (axes,) = base_figure(title, banner, height, footnote=footnote)
-    for y, (_, color, share, low, high) in enumerate(rows):
+    names = []
+    for y, (name, color, share, low, high) in enumerate(rows):
+        names.append(name)
         axes.plot([low, high], [y, y], color=color, linewidth=2)
         axes.plot(share, y, "o", color=color, markersize=8)
         text = percent(share)
         if low < high:
             text += f" ({percent(low)} to {percent(high)})"
         axes.text(1.02, y, text, size=SMALL, va="center", color=color)
-    axes.set_yticks(range(len(rows)), [row[0] for row in rows])
-    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_xlabel(xlabel)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first row at the top
     axes.grid(axis="x", color=PALE, linewidth=0.5)
     axes.xaxis.set_major_formatter(percent)
     return figure

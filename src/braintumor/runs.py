@@ -470,11 +470,14 @@ def summarize_provenance(provenance: dict[str, Any]) -> str:
     counts = ", ".join(f"{count:,} {subset}" for subset, count in subsets)
     versions = provenance["versions"].items()
     software = ", ".join(f"{name} {version}" for name, version in versions)
+    training = (
+        f"{provenance['recipe']}, weights {provenance['weights']}, "
+        f"{provenance['image_size']} px, {provenance['precision']}"
+    )
     lines = [
         f"data      {provenance['data']}, {provenance['checksums']}",
         f"split     {provenance['protocol']}, seed {provenance['seed']}: {counts}",
-        f"training  {provenance['recipe']}, weights {provenance['weights']}, "
-        f"{provenance['image_size']} px, {provenance['precision']}",
+        f"training  {training}",
         f"software  {software}",
     ]
     return "\n".join(lines)

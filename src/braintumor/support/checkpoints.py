@@ -167,16 +167,14 @@ class EpochKeeper(keras.callbacks.Callback):
         seconds = round(time.perf_counter() - self.epoch_started, 2)
         self.epoch_started = None
         self.seconds_to_first_line = NEXT_LINE
-        row = {
+        row: dict[str, Any] = {
             "epoch": epoch + 1,
             "phase": self.phase_name,
             "seconds": seconds,
             "learning_rate": learning_rate,
-            "loss": logs.get("loss", np.nan),
-            "accuracy": logs.get("accuracy", np.nan),
-            "val_loss": logs.get("val_loss", np.nan),
-            "val_accuracy": logs.get("val_accuracy", np.nan),
         }
+        for score in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            row[score] = logs.get(score, np.nan)
         self.average.on_test_begin()
         self.save_if_best(row)
         self.average.on_test_end()
