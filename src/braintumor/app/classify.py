@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from braintumor.app.answers import FILES_AT_ONCE, Answer, answer_batches
 from braintumor.app.engines import Classifier
@@ -10,6 +11,8 @@ from braintumor.app.readers import Source, images_in
 from braintumor.app.readers import read_pages as read_pages
 
 import pandas as pd
+
+COLUMNS_AFTER_PROBABILITIES = ["similarity", "problem", "unlike", "predicted", "says"]
 
 
 def classify(scans: Source | Iterable[Source], classifier: Classifier) -> pd.DataFrame:
@@ -24,7 +27,9 @@ def classify(scans: Source | Iterable[Source], classifier: Classifier) -> pd.Dat
         ("" or why there is no answer), ``unlike`` (less similar to the training scans
         than nearly all of validation), ``predicted``, ``says`` for a person.
     """
-    return pd.concat(classify_batches(images_in(scans), classifier), ignore_index=True)
+    images = images_in(scans)
+    tables = classify_batches(images, classifier)
+    return pd.concat(tables, ignore_index=True)
 
 
 def classify_batches(
@@ -55,16 +60,14 @@ def as_table(answers: list[Answer], labels: list[str]) -> pd.DataFrame:
     Returns:
         The columns that ``classify`` names.
     """
-    columns: dict[str, list] = {"file": [answer.file for answer in answers]}
-    columns["page"] = [answer.page for answer in answers]
-    for label in labels:
-        probabilities = [
-            answer.probabilities.get(label, math.nan) for answer in answers
-        ]
-        columns[f"p_{label}"] = probabilities
-    columns["similarity"] = [answer.similarity for answer in answers]
-    columns["problem"] = [answer.problem for answer in answers]
-    columns["unlike"] = [answer.unlike for answer in answers]
-    columns["predicted"] = [answer.predicted for answer in answers]
-    columns["says"] = [answer.says for answer in answers]
-    return pd.DataFrame(columns)
+    probability_columns = [f"p_{label}" for label in labels]
+    columns = ["file", "page", *probability_columns, *COLUMNS_AFTER_PROBABILITIES]
+    rows = []
+    for answer in answers:
+        row: dict[str, Any] = {"file": answer.file, "page": answer.page}
+        for label in labels:
+            row[f"p_{label}"] = answer.probabilities.get(label, math.nan)
+        for name in COLUMNS_AFTER_PROBABILITIES:
+            row[name] = getattr(answer, name)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=columns)

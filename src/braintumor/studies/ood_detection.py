@@ -60,7 +60,8 @@ def noise(count: int, seed: int) -> list[np.ndarray]:
         uint8 (128, 128) each.
     """
     generator = np.random.default_rng(seed)
-    return list(generator.integers(0, 256, (count, 128, 128), dtype="uint8"))
+    images = generator.integers(0, 256, (count, 128, 128), dtype="uint8")
+    return list(images)
 
 
 def auroc(known: pd.DataFrame, other: pd.DataFrame, score: str) -> pd.Series:
@@ -75,13 +76,16 @@ def auroc(known: pd.DataFrame, other: pd.DataFrame, score: str) -> pd.Series:
         ``value``: how often a known image scores higher than another one, 0.5 is a
         guess; ``low`` and ``high``: its 95 % interval over groups.
     """
-    both = pd.concat(
-        [known.assign(label="known"), other.assign(label="other")], ignore_index=True
-    )
+    known = known.assign(label="known")
+    other = other.assign(label="other")
+    both = pd.concat([known, other], ignore_index=True)
     # a stand-in for a probability: only the order matters
     p_known = (both[score] + 1) / 2
-    table = both[["label", "group"]].assign(p_known=p_known, p_other=1 - p_known)
-    return probability_scores(table).loc["auroc"]
+    table = both[["label", "group"]].copy()
+    table["p_known"] = p_known
+    table["p_other"] = 1 - p_known
+    scores = probability_scores(table)
+    return scores.loc["auroc"]
 
 
 def describe_kinds(answers: dict[str, pd.DataFrame], known: str) -> pd.DataFrame:
@@ -107,7 +111,9 @@ def describe_kinds(answers: dict[str, pd.DataFrame], known: str) -> pd.DataFrame
             estimates["auroc"] = auroc(answers[known], images, "similarity")
             estimates["confidence_auroc"] = auroc(answers[known], images, "confidence")
         for name, (value, low, high) in estimates.items():
-            row.update({name: value, f"{name}_low": low, f"{name}_high": high})
+            row[name] = value
+            row[f"{name}_low"] = low
+            row[f"{name}_high"] = high
         row["median_confidence"] = images["confidence"].median()
         rows.append(row)
     return pd.DataFrame(rows)
@@ -133,11 +139,13 @@ def draw_similarities(
         places = y + generator.uniform(-0.3, 0.3, len(rows))
         color = plots.INK if y == 0 else plots.GRAY
         axes.plot(rows["similarity"], places, ".", color=color, markersize=2)
-        flagged = f"{plots.percent(rows['unlike'].mean())} flagged"
-        axes.text(1.03, y, flagged, size=plots.SMALL, va="center")
+        share_flagged = rows["unlike"].mean()
+        text = f"{plots.percent(share_flagged)} flagged"
+        axes.text(1.03, y, text, size=plots.SMALL, va="center")
     axes.axvline(threshold, color=plots.INK, linestyle="--")
     axes.text(threshold, -0.65, "threshold ", size=plots.SMALL, ha="right")
     axes.set_yticks(range(len(answers)), list(answers))
-    axes.set(ylim=(len(answers) - 0.5, -0.6), xlim=(None, 1.01))
+    axes.set_ylim(len(answers) - 0.5, -0.6)
+    axes.set_xlim(right=1.01)
     axes.set_xlabel("similarity to the most similar training scan (correlation)")
     return figure
