@@ -228,3 +228,26 @@ def test_a_temperature_changes_no_answer_and_keeps_probabilities(temperature):
 def test_a_temperature_of_1_changes_nothing():
     table = predictions(30, 6)
     pd.testing.assert_frame_equal(metrics.with_temperature(table, 1.0), table)
+
+
+def test_seeds_are_averaged_scan_by_scan_and_compared_once():
+    """Two seeds of each setting: the first is right in 3 of 4 answers, the other in 1."""
+    right = answered([("a", "glioma", "glioma"), ("b", "no_tumor", "no_tumor")])
+    half = answered([("a", "glioma", "no_tumor"), ("b", "no_tumor", "no_tumor")])
+    wrong = answered([("a", "glioma", "no_tumor"), ("b", "no_tumor", "glioma")])
+    difference, low, high = metrics.accuracy_difference([right, half], [half, wrong])
+    assert difference == pytest.approx(3 / 4 - 1 / 4)
+    assert low <= difference <= high
+    nothing = metrics.accuracy_difference([right, half], [half, right])
+    assert nothing == pytest.approx((0, 0, 0))
+    with pytest.raises(ValueError, match="same scans"):
+        metrics.accuracy_difference([right], [right.head(1)])
+
+
+def test_missed_tumors_and_false_alarms_are_counted_for_each_seed():
+    none = answered([("a", "glioma", "pituitary"), ("b", "no_tumor", "no_tumor")])
+    both = answered([("a", "glioma", "no_tumor"), ("b", "no_tumor", "glioma")])
+    errors = metrics.detection_over_seeds([none, both, both])
+    assert list(errors["counts"]) == ["0, 1, 1 of 1", "0, 1, 1 of 1"]
+    assert list(errors["share"]) == pytest.approx([2 / 3, 2 / 3])
+    assert list(errors.index) == ["missed tumors", "false alarms"]

@@ -171,13 +171,16 @@ SAYS = {
         "VGG16: 1 of 4 scans correct",
     ],
     "roc_curves": [
-        "Hardest class to tell apart on test scans: glioma (AUROC 0.00)",
+        "Hardest class to tell apart on test scans: glioma (AUROC 0.000)",
         "false positive rate",
-        "no tumor: AUROC 1.00",
-        "guessing: 0.50",
+        "no tumor: AUROC 1.000",
+        "guessing: 0.500",
     ],
-    "class_counts": ["Glioma has 1.2 times as many scans as no tumor", "(n = 18)"],
-    "sizes_and_intensities": ["width (px)", "mean intensity (0 to 255): quartiles"],
+    "class_counts": [
+        "In both folders together, glioma has 1.2 times as many scans as no tumor",
+        "(n = 18)",
+    ],
+    "sizes_and_intensities": ["width (px)", "mean intensity of a scan (0 to 255)"],
     "split_flow": [
         "all scans: 22 scans",
         "excluded: label conflict: 1 scans",

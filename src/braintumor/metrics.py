@@ -395,6 +395,67 @@ def accuracy_interval(predictions: list[pd.DataFrame]) -> tuple[float, float, fl
     return mean_interval(correct, table["group"])
 
 
+def accuracy_difference(
+    first: list[pd.DataFrame], second: list[pd.DataFrame]
+) -> tuple[float, float, float]:
+    """Compare the accuracy of two settings over their seeds, on the same scans.
+
+    Each scan counts with the share of seeds that classify it correctly. So the seeds of
+    a setting, which share their scans, are one comparison, and not several.
+
+    Args:
+        first: Predictions of one setting, a table for each seed.
+        second: Those of the other setting.
+
+    Returns:
+        The accuracy of ``first`` minus that of ``second``, and the bounds of its
+        interval, for which both settings meet the same groups.
+
+    Raises:
+        ValueError: The scans differ.
+    """
+    shares_correct = []
+    for tables in (first, second):
+        scans = pd.concat(tables, ignore_index=True)
+        correct = scans["label"] == scans["predicted"]
+        shares_correct.append(correct.groupby(scans["path"]).mean())
+    if not shares_correct[0].index.equals(shares_correct[1].index):
+        raise ValueError("Only predictions of the same scans can be compared in pairs.")
+    gain = shares_correct[0] - shares_correct[1]
+    group_of_scan = first[0].set_index("path")["group"]
+    return mean_interval(gain, group_of_scan.loc[gain.index])
+
+
+def detection_over_seeds(predictions: list[pd.DataFrame]) -> pd.DataFrame:
+    """Count missed tumors and false alarms of several seeds, see ``detection``.
+
+    Args:
+        predictions: Of one subset, a table for each seed.
+
+    Returns:
+        The rows ``missed tumors`` and ``false alarms``. ``share``, ``low``, ``high``:
+        the rate over all seeds, and its interval. ``counts``: text such as
+        ``20, 41, 57 of 266``, one count for each seed.
+    """
+    rows = {}
+    for error, of_tumors in (("missed tumors", True), ("false alarms", False)):
+        errors, groups, counts = [], [], []
+        for table in predictions:
+            is_tumor = table["label"] != NO_TUMOR
+            scans = table[is_tumor == of_tumors]
+            called_no_tumor = scans["predicted"] == NO_TUMOR
+            is_error = called_no_tumor == of_tumors
+            errors.append(is_error.astype(float))
+            groups.append(scans["group"])
+            counts.append(str(is_error.sum()))
+        all_errors = pd.concat(errors, ignore_index=True)
+        all_groups = pd.concat(groups, ignore_index=True)
+        share, low, high = mean_interval(all_errors, all_groups)
+        text = f"{', '.join(counts)} of {len(errors[0])}"
+        rows[error] = {"share": share, "low": low, "high": high, "counts": text}
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def summarize_seeds(scores: pd.DataFrame) -> pd.DataFrame:
     """Summarize runs that differ by their seed alone.
 

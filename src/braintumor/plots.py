@@ -8,7 +8,7 @@ import io
 import itertools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +26,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 # Okabe and Ito's palette, which color-blind people can tell apart
 MODEL_COLORS = {"vgg16": "#0072B2", "resnet50": "#D55E00"}
 CLASS_PALETTE = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#999999"]
+TESTING_COLOR = "#AA3377"
 INK = "#222222"
 GRAY = "#6E6E6E"
 PALE = "#C8C8C8"
@@ -67,8 +68,21 @@ def display_name(name: str) -> str:
     return DISPLAY_NAMES.get(name.lower(), name.replace("_", " "))
 
 
+def setting_name(values: Mapping[str, Any]) -> str:
+    """Write what was trained, how it started, and by which recipe.
+
+    Args:
+        values: With ``model``, ``weights`` and ``recipe``, as a row of metrics.csv.
+
+    Returns:
+        Such as ``VGG16, ImageNet, transfer``.
+    """
+    names = [display_name(values[key]) for key in ("model", "weights", "recipe")]
+    return ", ".join(names)
+
+
 def percent(share: float, _: Any = None) -> str:
-    """Write a share as a whole percentage, without its sign.
+    """Write a share as a whole percentage, without a minus sign.
 
     Args:
         share: Such as 0.75.
@@ -263,19 +277,19 @@ def roc_curves(
     worst = min(all_curves, key=attrgetter("area"))
     title = (
         f"Hardest class to tell apart on {subset} scans: {display_name(worst.label)} "
-        f"(AUROC {worst.area:.2f})"
+        f"(AUROC {worst.area:.3f})"
     )
     panel_count = max(2, len(predictions))
     figure, panels = base_figure(title, banner, 3.8, 1, panel_count)
     for axes, (model, curves_of_model) in zip(panels, curves.items(), strict=False):
         colors = class_colors(_classes_of(predictions[model]))
         for curve in curves_of_model:
-            name = f"{display_name(curve.label)}: AUROC {curve.area:.2f}"
+            name = f"{display_name(curve.label)}: AUROC {curve.area:.3f}"
             color = colors[curve.label]
             axes.plot(
                 curve.false_positive, curve.true_positive, color=color, label=name
             )
-        axes.plot([0, 1], [0, 1], color=GRAY, linestyle=":", label="guessing: 0.50")
+        axes.plot([0, 1], [0, 1], color=GRAY, linestyle=":", label="guessing: 0.500")
         axes.set_xlabel("false positive rate")
         axes.set_ylabel("true positive rate")
         axes.xaxis.set_major_formatter(percent)
@@ -338,8 +352,8 @@ def class_counts(table: pd.DataFrame, *, banner: str) -> Figure:
     totals = counts.sum()
     times = totals.max() / totals.min()
     title = (
-        f"{display_name(totals.idxmax()).capitalize()} has {times:.1f} times as many "
-        f"scans as {display_name(totals.idxmin())}"
+        f"In both folders together, {display_name(totals.idxmax())} has {times:.1f} "
+        f"times as many scans as {display_name(totals.idxmin())}"
     )
     figure, panels = base_figure(title, banner, 2.4, 1, 2, sharey=True)
     colors = class_colors(counts.columns)
@@ -367,20 +381,23 @@ def sizes_and_intensities(scans: pd.DataFrame, *, banner: str) -> Figure:
     Returns:
         The figure: sizes as points, mean intensities as quartiles of each class.
     """
-    by_split = scans.groupby("split")["mean_intensity"].median()
+    of_tumors = scans[scans["label"] != "no_tumor"]
+    medians = of_tumors.groupby("split")["mean_intensity"].median()
     title = (
-        f"Median intensity: {by_split['training']:.0f} in the Training folder, "
-        f"{by_split['testing']:.0f} in Testing (of 255)"
+        f"Tumor scans: median intensity {medians['training']:.0f} in Training, "
+        f"{medians['testing']:.0f} in Testing (of 255)"
     )
     figure, (sizes, intensities) = base_figure(title, banner, 3.2, 1, 2)
-    colors = {"training": INK, "testing": MODEL_COLORS["resnet50"]}
-    for split, rows in scans.groupby("split", sort=False):
+    colors = {"training": GRAY, "testing": TESTING_COLOR}
+    # the smaller folder over the larger one, which would hide it
+    for split in ("training", "testing"):
+        rows = scans[scans["split"] == split]
         sizes.plot(
             rows["width"],
             rows["height"],
             ".",
             color=colors[split],
-            alpha=0.4,
+            alpha=0.5,
             label=display_name(split),
         )
     sizes.set_xlabel("width (px)")
@@ -396,9 +413,19 @@ def sizes_and_intensities(scans: pd.DataFrame, *, banner: str) -> Figure:
     names_of_classes = [display_name(label) for label in labels]
     intensities.set_yticks(range(len(labels)), names_of_classes)
     intensities.invert_yaxis()
-    intensities.set_xlabel("mean intensity (0 to 255): quartiles")
+    intensities.set_xlabel(
+        "mean intensity of a scan (0 to 255)\n"
+        "dot: median; line: middle half of the scans"
+    )
     handles, names = sizes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        markerscale=2.5,
+    )
     return figure
 
 
@@ -412,23 +439,32 @@ def split_flow(table: pd.DataFrame, *, banner: str) -> Figure:
     Returns:
         A flow chart with the scans, and the groups and known patients among them.
     """
-    title = "No patient and no group of near-duplicates is in two subsets"
-    figure, (axes,) = base_figure(title, banner, 3.6, subplot_kw=WITHOUT_AXES)
+    folders = {}
+    for folder in ("training", "testing"):
+        folders[folder] = _subsets_of(table[table["split"] == folder])
+    lines = sum(len(subsets) for subsets in folders.values())
+    title = "No group (a known patient, or near-duplicates) is in two subsets"
+    footnote = (
+        "A group can have scans in a subset and others that are excluded, so the "
+        "numbers of groups do not add up."
+    )
+    figure, (axes,) = base_figure(
+        title, banner, 0.62 * lines, footnote=footnote, subplot_kw=WITHOUT_AXES
+    )
     axes.set_xlim(0, 3)
-    axes.set_ylim(0, 1)
-    top = 0.85
+    axes.set_ylim(lines - 0.5, -0.5)  # the first line at the top
     gap = 0.05  # between an arrow and the box that it points at
-    y_of_subset = top
-    for split in ("training", "testing"):
-        y_of_folder = y_of_subset
-        scans_of_folder = table[table["split"] == split]
-        for name, scans in _subsets_of(scans_of_folder).items():
-            _show_box(axes, 2.1, y_of_subset, display_name(name), scans)
-            _show_arrow(axes, (1.35, y_of_folder), (2.1 - gap, y_of_subset))
-            y_of_subset -= 0.2
-        _show_box(axes, 1.05, y_of_folder, display_name(split), scans_of_folder)
-        _show_arrow(axes, (0.4, top), (1.05 - gap, y_of_folder))
-    _show_box(axes, 0.1, top, "all scans", table)
+    line = 0
+    for folder, subsets in folders.items():
+        line_of_folder = line
+        for name, scans in subsets.items():
+            _show_box(axes, 2.1, line, display_name(name), scans)
+            _show_arrow(axes, (1.35, line_of_folder), (2.1 - gap, line))
+            line += 1
+        scans_of_folder = table[table["split"] == folder]
+        _show_box(axes, 1.05, line_of_folder, display_name(folder), scans_of_folder)
+        _show_arrow(axes, (0.4, 0), (1.05 - gap, line_of_folder))
+    _show_box(axes, 0.1, 0, "all scans", table)
     return figure
 
 
