@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 
 from braintumor import images
 from braintumor.app import readers
@@ -31,7 +33,9 @@ FORMATS = ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000"]
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_pixels_of_8_bits_are_what_opencv_calls_gray(form, channels):
-    image = NOISE[..., :channels].squeeze()
+    image = NOISE[..., :channels].squeeze().copy()
+    if channels in (2, 4):
+        image[..., -1] = 255  # opaque
     try:
         content = saved(image, form)
     except OSError:
@@ -117,7 +121,114 @@ def test_a_line_that_would_be_a_huge_square_is_refused(tmp_path, name):
     assert square.shape == (32, 32)
 
 
-# --- TIFF that is damaged ---
+# --- what is transparent, or white where others are black ---
+
+SHAPE = np.zeros((40, 50), bool)
+SHAPE[10:30, 15:35] = True
+
+
+def cut_out(form):
+    """A gray square on nothing, under which white lies, as a file."""
+    colors = np.where(SHAPE[..., None], 100, 255).astype("uint8").repeat(4, axis=2)
+    colors[..., 3] = np.where(SHAPE, 255, 0)
+    if form == "PNG of 16 bits":
+        deep = colors.astype("uint16") * 257
+        return cv2.imencode(".png", deep)[1]
+    if form == "PNG of two channels":
+        return saved(colors[..., [0, 3]], "PNG")
+    if form in ("GIF", "PNG with a palette"):
+        picture = Image.fromarray(np.uint8(SHAPE), "P")
+        picture.putpalette([255, 255, 255, 100, 100, 100])
+        file = io.BytesIO()
+        picture.save(file, form[:3], transparency=0)
+        return np.frombuffer(file.getvalue(), "uint8")
+    if form == "PNG with a gray that is transparent":
+        return saved(colors[..., 0], "PNG", transparency=255)
+    options = {"lossless": True, "exact": True} if form == "WEBP" else {}
+    return saved(colors, form, **options)
+
+
+TRANSPARENT = [
+    "PNG",
+    "PNG of 16 bits",
+    "PNG of two channels",
+    "PNG with a palette",
+    "PNG with a gray that is transparent",
+    "GIF",
+    "WEBP",
+    "TIFF",
+    "JPEG2000",
+]
+
+
+@pytest.mark.parametrize("form", TRANSPARENT)
+def test_what_is_transparent_is_black_whatever_lies_under_it(tmp_path, form):
+    content = cut_out(form)
+    pixels, problem = images.decode(content)
+    assert problem == "" and not pixels[~SHAPE].any()
+    # a single value among more than 8 bits cannot be spread
+    if form != "PNG of 16 bits":
+        assert (pixels[SHAPE] == 100).all()
+    content.tofile(tmp_path / "scan")
+    np.testing.assert_array_equal(readers.read_pages(tmp_path / "scan")[0], [pixels])
+
+
+def test_what_is_transparent_turns_with_the_image():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    opacity = np.tile(np.linspace(0, 255, 50).astype("uint8"), (40, 1))
+    content = saved(np.dstack([NOISE[..., :3], opacity]), "PNG", exif=exif)
+    (found,) = images.opacities(content, pages=1)
+    np.testing.assert_array_equal(found, np.rot90(opacity, -1))
+    assert images.decode(content)[0].shape == (50, 40)
+
+
+def gray_tiff(values, photometric):
+    """A TIFF file of one page that says what is white."""
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "TIFF")
+    content = bytearray(file.getvalue())
+    (start,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, start)
+    for entry in range(start + 2, start + 2 + 12 * entries, 12):
+        if struct.unpack_from("<H", content, entry) == (262,):
+            struct.pack_into("<H", content, entry + 8, photometric)
+    return np.frombuffer(content, "uint8")
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int32", "float32"])
+def test_a_tiff_in_which_white_is_zero_is_turned_round(kind):
+    values = (DEEP // 16).astype(kind)
+    plain, _ = images.decode(gray_tiff(values, photometric=1))
+    turned, problem = images.decode(gray_tiff(values, photometric=0))
+    assert problem == ""
+    np.testing.assert_allclose(turned.astype(int), 255 - plain.astype(int), atol=1)
+
+
+def test_a_file_that_is_damaged_is_not_talked_about(tmp_path):
+    """OpenCV would print its own words, with places in its source code."""
+    content = gray_tiff(np.uint8(PLASMA), photometric=1).tobytes()
+    bits = struct.pack("<HHII", 258, 3, 1, 8)
+    (tmp_path / "odd.tif").write_bytes(content.replace(bits, bits[:8] + b"\4\0\0\0"))
+    code = "import sys; from braintumor.app import readers; from pathlib import Path; "
+    code += "print(readers.read_pages(Path(sys.argv[1]))[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "odd.tif"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("no whole image\n", "")
+
+
+# --- files that are damaged ---
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_an_end_of_zeros_is_no_part_of_a_jpeg_2000(share):
+    """As a file has that a download reserved, and did not fill."""
+    content = saved(PLASMA, "JPEG2000").copy()
+    content[int(share * len(content)) :] = 0
+    assert images.decode(content) == (None, images.NOT_WHOLE)
 
 
 def tiff(pages=1, compression="tiff_lzw", depth=8, tiles=False):

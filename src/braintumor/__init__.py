@@ -10,3 +10,5 @@ import os
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # OpenCV reads this on import. No scan has more pixels.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "67108864")
+# OpenCV reads this, too. What is wrong with a file is said once, in our own words.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")

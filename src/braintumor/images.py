@@ -6,11 +6,16 @@ answers, the page and notebooks all read pixels here: same file, same pixels.
 
 import hashlib
 import io
+import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:  # imported only where a file needs it
+    from PIL import Image
 
 NOT_WHOLE = "no whole image"
 EMPTY_OR_LARGE = "empty, or larger than 67 million pixels"
@@ -18,6 +23,10 @@ LONGEST_SIDE = 16_384  # px: the square around a longer image would fill the mem
 TOO_LONG = f"longer than {LONGEST_SIDE:,} pixels"
 BLACK_AND_WHITE = (0.1, 99.9)  # percentiles, for what has more than 8 bits
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+JPEG_2000_BEGINNINGS = (b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51")
+OPAQUE_BEGINNINGS = (b"\xff\xd8", b"BM")  # of JPEG and BMP: nothing is transparent
+WHITE_IS_ZERO = 0  # of the tag of TIFF that says what its values mean
+PHOTOMETRIC_TAG = 262
 
 
 def examine(path: Path, sha256: str | None = None) -> tuple[np.ndarray | None, str]:
@@ -66,7 +75,82 @@ def decode_page(content: np.ndarray) -> tuple[np.ndarray | None, str]:
         return None, NOT_WHOLE
     if max(pixels.shape) > LONGEST_SIDE:
         return None, TOO_LONG
-    return to_8_bits(pixels), ""
+    # of 8 bits, OpenCV does it
+    if pixels.dtype != np.uint8 and _is_white_zero(content):
+        pixels = -pixels.astype("float64")
+    (opacity,) = opacities(content, pages=1)
+    return to_8_bits(without_hidden(pixels, opacity)), ""
+
+
+def opacities(content: np.ndarray, pages: int) -> list[np.ndarray | None]:
+    """Find out which pixels of a file are transparent.
+
+    OpenCV reads what lies under them, which may be anything.
+
+    Args:
+        content: The bytes of an image file, uint8.
+        pages: How many pages or frames are looked at.
+
+    Returns:
+        For each, the opacity of its pixels, uint8 (height, width), turned as the EXIF
+        data say; None where nothing is transparent.
+    """
+    found: list[np.ndarray | None] = [None] * pages
+    if content[:2].tobytes().startswith(OPAQUE_BEGINNINGS):
+        return found
+    from PIL import ImageOps  # most scans are JPEG, which does not need it
+
+    with suppress(Exception), _open_with_pillow(content) as image:
+        for page in range(pages):
+            image.seek(page)
+            if image.has_transparency_data:
+                turned = ImageOps.exif_transpose(image)
+                opacity = np.asarray(turned.convert("RGBA").getchannel("A"))
+                found[page] = None if opacity.min() == 255 else opacity
+    return found
+
+
+def without_hidden(pixels: np.ndarray, opacity: np.ndarray | None) -> np.ndarray:
+    """Lay pixels on black, so that what is transparent shows nothing.
+
+    Args:
+        pixels: Gray pixels (height, width).
+        opacity: See ``opacities``.
+
+    Returns:
+        The same type if it is uint8, else float64 with NaN where nothing is seen.
+    """
+    if opacity is None or opacity.shape != pixels.shape:
+        return pixels
+    seen = pixels * (opacity / 255)
+    if pixels.dtype == np.uint8:
+        return np.rint(seen).astype("uint8")
+    return np.where(opacity == 0, np.nan, seen)
+
+
+def _open_with_pillow(content: np.ndarray) -> "Image.Image":
+    """Open an image file with Pillow, which keeps its warnings to itself."""
+    from PIL import Image
+
+    # for good, as other threads read as well
+    warnings.filterwarnings("ignore", module="PIL")
+    return Image.open(io.BytesIO(content))
+
+
+def _is_white_zero(content: np.ndarray) -> bool:
+    """Whether low values of the first page of a TIFF file are white."""
+    if content[:4].tobytes() not in TIFF_BEGINNINGS:
+        return False
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    file = io.BytesIO(content)
+    with suppress(Exception):
+        is_big = content[:4].tobytes() in TIFF_BEGINNINGS[2:]
+        directory = ImageFileDirectory_v2(file.read(16 if is_big else 8))
+        file.seek(directory.next)
+        directory.load(file)
+        return directory.get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO
+    return False
 
 
 def to_8_bits(values: np.ndarray) -> np.ndarray:
@@ -98,23 +182,21 @@ def to_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def first_damaged_page(content: np.ndarray, pages: int) -> int | None:
-    """Find a page of a TIFF file that is damaged.
+    """Find a page of a TIFF or JPEG 2000 file that is damaged.
 
-    OpenCV leaves a strip of 8 bits that it cannot decode black, without a word; Pillow
-    refuses it.
+    OpenCV leaves black what it cannot decode, without a word; Pillow refuses it.
 
     Args:
-        content: The bytes of an image file, uint8; any but TIFF is taken as whole.
+        content: The bytes of an image file, uint8; any other is taken as whole.
         pages: How many pages are looked at.
 
     Returns:
         The first that is damaged, from 0, or None.
     """
-    if content[:4].tobytes() not in TIFF_BEGINNINGS:
+    checked = (*TIFF_BEGINNINGS, *JPEG_2000_BEGINNINGS)
+    if not content[:12].tobytes().startswith(checked):
         return None
-    from PIL import Image  # few files need it
-
-    with suppress(Exception), Image.open(io.BytesIO(content)) as image:
+    with suppress(Exception), _open_with_pillow(content) as image:
         for page in range(pages):
             image.seek(page)
             try:

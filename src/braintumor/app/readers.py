@@ -16,7 +16,10 @@ from braintumor.images import (
     TIFF_BEGINNINGS,
     TOO_LONG,
     decode_page,
+    first_damaged_page,
+    opacities,
     to_8_bits,
+    without_hidden,
 )
 
 import cv2
@@ -251,7 +254,12 @@ def _read_content(content: np.ndarray) -> tuple[list[np.ndarray], str]:
     if not is_whole or not pages:
         problem = _other_kind(beginning) or decode_page(content)[1]
         return [], problem or NOT_WHOLE
-    return [to_8_bits(page) for page in pages], ""
+    if first_damaged_page(content, len(pages)) is not None:
+        return [], NOT_WHOLE
+    shown = []
+    for page, opacity in zip(pages, opacities(content, len(pages)), strict=True):
+        shown.append(to_8_bits(without_hidden(page, opacity)))
+    return shown, ""
 
 
 def _other_kind(beginning: bytes) -> str:
