@@ -3,6 +3,8 @@
 What needs a browser or gradio is part of `make test-all`.
 """
 
+import ast
+import inspect
 import os
 import signal
 import socket
@@ -13,6 +15,7 @@ import time
 from pathlib import Path
 
 from braintumor.app import engines, release
+from braintumor.support.files import checksum
 
 import cv2
 import demo
@@ -44,6 +47,19 @@ def test_what_cannot_be_read_is_a_sentence(thermometer, tmp_path):
         demo.answer(tmp_path / "notes.png", thermometer)
 
 
+def test_an_upload_is_removed_once_and_an_offered_scan_never(thermometer, tmp_path):
+    """Gradio keeps one file where two people upload the same."""
+    scan = tmp_path / "scan.png"
+    cv2.imwrite(str(scan), np.full((20, 30), 90, "uint8"))
+    demo.remove_upload(scan, {checksum(scan)})
+    assert scan.exists()
+    demo.remove_upload(scan, set())
+    assert not scan.exists()
+    demo.remove_upload(scan, set())
+    with pytest.raises(ValueError, match="^'scan.png' cannot be read .No such file"):
+        demo.answer(scan, thermometer)
+
+
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999])
 def test_an_impossible_port_is_a_sentence(port):
     with pytest.raises(ValueError, match=f"^Port {port} cannot be used .* --port.$"):
@@ -56,6 +72,19 @@ def test_a_port_in_use_is_a_sentence():
         with pytest.raises(ValueError, match=f"^Port {port} cannot be used"):
             demo.check_port(port)
     demo.check_port(port)
+
+
+def test_it_asks_its_modules_for_nothing_that_they_lack():
+    """Without gradio no test runs what opens the page."""
+    tree = ast.parse(Path(demo.__file__).read_text(encoding="utf-8"))
+    asked = 0
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = getattr(demo, node.value.id, None)
+            if inspect.ismodule(module):
+                assert hasattr(module, node.attr), f"{node.value.id}.{node.attr}"
+                asked += 1
+    assert asked > 20
 
 
 @pytest.mark.parametrize("others", [None, "example.org"])

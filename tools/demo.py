@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
@@ -88,6 +89,20 @@ def answer(file: Path, classifier: engines.Classifier) -> Shown:
     return Shown(probabilities, words, picture)
 
 
+def remove_upload(file: Path, offered: set[str]) -> None:
+    """Remove a file that gradio keeps, if it still does.
+
+    Gradio keeps one file where several people upload the same.
+
+    Args:
+        file: The upload.
+        offered: The checksums of the scans that are offered; these stay.
+    """
+    with suppress(FileNotFoundError):
+        if checksum(file) not in offered:
+            file.unlink()
+
+
 def _picture(
     pixels: np.ndarray, label: str, classifier: engines.Classifier
 ) -> np.ndarray:
@@ -138,8 +153,7 @@ def page(classifier: engines.Classifier, examples: list[Path]) -> "gradio.Blocks
         except ValueError as error:
             raise gradio.Error(f"{error}") from None
         finally:
-            if checksum(file) not in offered:
-                file.unlink()
+            remove_upload(file, offered)
 
     with gradio.Blocks(title="Brain tumors in MRI", analytics_enabled=False) as blocks:
         gradio.Markdown(f"{title}\n{USE}\n\nClassifier: {', '.join(facts)}.")
@@ -237,7 +251,7 @@ def main() -> None:
             sys.exit(f"{error}")
         import gradio
 
-        phantoms = sorted(dataset.unpack_phantoms().glob("Testing/*/*.jpg"))
+        phantoms = sorted(dataset.unpack_synthetic_scans().glob("Testing/*/*.jpg"))
         blocks = page(classifier, phantoms[::EXAMPLES_APART])
         # fonts of this machine, none from elsewhere
         theme = gradio.themes.Default(
