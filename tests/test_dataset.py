@@ -149,16 +149,78 @@ def test_any_other_data_set_in_this_layout_works(tmp_path, suffix):
     )
 
 
-def test_leftovers_of_other_programs_are_no_scans(root):
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JFIF", ".gif"])
+def test_an_image_may_have_another_ending(root, suffix):
+    for scan in root.glob("*/*/scan 0.jpg"):
+        scan.rename(scan.with_suffix(suffix))
+    assert len(dataset.scan_table(root, NOTHING_KNOWN)) == 12
+
+
+def test_leftovers_of_other_programs_are_no_scans(root, capsys):
     for name in (
         ".DS_Store",
         "glioma_tumor/Thumbs.db",
         "glioma_tumor/._scan 0.jpg",
-        "glioma_tumor/notes.txt",
+        ".ipynb_checkpoints/scan 0.jpg",
     ):
+        (root / "Training" / name).parent.mkdir(exist_ok=True)
         (root / "Training" / name).write_text("leftover")
-    (root / "Training/.ipynb_checkpoints").mkdir()
     assert len(dataset.scan_table(root, NOTHING_KNOWN)) == 12
+    assert capsys.readouterr() == ("", "")
+
+
+def test_files_that_are_not_used_are_counted_aloud(root, capsys):
+    for name in ("0001.dcm", "notes.txt"):
+        (root / "Training/glioma_tumor" / name).write_text("no image")
+    assert len(dataset.scan_table(root, NOTHING_KNOWN)) == 12
+    assert capsys.readouterr().err == (
+        "2 files are no images by their names, and not used: "
+        "Training/glioma_tumor/0001.dcm, Training/glioma_tumor/notes.txt\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (("glioma_tumor", "no_tumor"), ["glioma", "no_tumor"]),
+        (("brain", "brain_tumor"), ["brain", "brain_tumor"]),
+        (("no", "no_tumor"), ["no", "no_tumor"]),
+        (("1", "02"), ["02", "1"]),
+    ],
+)
+def test_no_two_classes_become_one(tmp_path, folders, labels):
+    root = write_scans(tmp_path / "scans", labels=folders, scans=1)
+    table = dataset.scan_table(root, NOTHING_KNOWN)
+    assert sorted(set(table["label"])) == labels
+
+
+def test_an_accent_may_be_written_in_two_ways(tmp_path):
+    """macOS writes file names otherwise than Linux and Windows do."""
+    root = write_scans(tmp_path / "scans", labels=("m\u00e9ningiome", "no"), scans=1)
+    folder = root / "Testing/m\u00e9ningiome"
+    folder.rename(root / "Testing/me\u0301ningiome")
+    table = dataset.scan_table(root, NOTHING_KNOWN)
+    assert table["label"].tolist() == ["m\u00e9ningiome", "no"] * 2
+    assert all((root / path).is_file() for path in table["path"])
+
+
+def test_folders_may_be_links(root, tmp_path):
+    linked = tmp_path / "linked"
+    for folder in root.glob("*/*"):
+        link = linked / folder.relative_to(root)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(folder)
+    pd.testing.assert_frame_equal(
+        dataset.scan_table(linked, NOTHING_KNOWN),
+        dataset.scan_table(root, NOTHING_KNOWN),
+    )
+
+
+def test_patients_may_be_called_by_numbers(root):
+    reference = known(root)
+    reference["group"] = [f"{number:03d}" for number in range(len(reference))]
+    reference.to_csv(root / dataset.SYNTHETIC_TABLE, index=False)
+    assert dataset.scan_table(root)["group"].tolist() == reference["group"].tolist()
 
 
 def damage(root, what):

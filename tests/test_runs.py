@@ -613,6 +613,19 @@ def test_a_class_may_have_the_name_of_nothing(tmp_path):
     pd.testing.assert_frame_equal(again, table)
 
 
+@pytest.mark.parametrize("names", [["1", "2", "10"], ["01", "1", "1e3"]])
+def test_a_class_may_have_the_name_of_a_number(tmp_path, names):
+    columns = {f"p_{name}": 0.05 for name in names}
+    table = pd.DataFrame({"label": names, "predicted": names, "group": names})
+    table = table.assign(subset="test", **columns)
+    runs.write_table(table, tmp_path / "results" / "run" / "predictions.csv")
+    again = runs.read_result(tmp_path / "results" / "run" / "predictions.csv", "03")
+    pd.testing.assert_frame_equal(again, table)
+    settings = ("model", "recipe", "protocol", "weights", "image_size", "seed")
+    provenance = dict.fromkeys(settings, "x")
+    assert ours.metrics_row(provenance, again, "test")["accuracy"] == 1
+
+
 def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_stay(
     judged, study, tiny, build_folder
 ):

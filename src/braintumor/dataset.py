@@ -3,11 +3,13 @@
 import dataclasses
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from braintumor.config import BUILD_DIR, DATA_DIR
+from braintumor.images import IMAGE_ENDINGS
 from braintumor.support import download
 from braintumor.support.files import checksum
 
@@ -25,8 +27,10 @@ DOWNLOAD_FOLDER = download.DATASET.split("/")[1]
 NAMES_SHOWN = 10  # files that a message names before it only counts the others
 _SCAN_PATH = (
     r"^(?P<path>(?P<split>Testing|Training)/(?P<label>[^._/][^/]*)"
-    r"/[^./][^/]*\.(?i:jpe?g|png|bmp|tiff?|webp))$"
+    rf"/[^./][^/]*\.{IMAGE_ENDINGS})$"
 )
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini")  # Windows puts them beside images
+_TEXT_COLUMNS = {"path": str, "sha256": str, "group": str}
 
 
 def banner_for(status: str) -> str:
@@ -212,7 +216,7 @@ def reference_table(root: Path, data_dir: Path = DATA_DIR) -> pd.DataFrame:
     """
     for table in (root / SYNTHETIC_TABLE, data_dir / "image_groups.csv"):
         if table.is_file():
-            return pd.read_csv(table)
+            return pd.read_csv(table, dtype=_TEXT_COLUMNS)
     raise FileNotFoundError(
         "data/image_groups.csv is missing, so no scan can be verified; "
         "work in a git checkout."
@@ -240,11 +244,13 @@ def scan_table(root: Path, reference: pd.DataFrame | None = None) -> pd.DataFram
     files = sorted(file.relative_to(root).as_posix() for file in root.glob("T*ing/*/*"))
     matches = pd.Series(files, dtype=str).str.extract(_SCAN_PATH)
     table = matches.dropna(ignore_index=True)
+    _say_what_is_skipped(root, sorted(set(files) - set(table["path"])))
     table["sha256"] = [_checksum_if_readable(root / path) for path in table["path"]]
+    # macOS writes an accent behind its letter, others write both as one
+    table["label"] = table["label"].str.normalize("NFC")
     _check_classes(root, table)
     table["split"] = table["split"].str.lower()
-    short_label = table["label"].str.removesuffix("_tumor")
-    table["label"] = table["label"].where(table["label"] == "no_tumor", short_label)
+    table["label"] = _short_labels(table["label"])
 
     known = reference_table(root) if reference is None else reference
     known = known.drop_duplicates("sha256").set_index("sha256")
@@ -255,6 +261,29 @@ def scan_table(root: Path, reference: pd.DataFrame | None = None) -> pd.DataFram
     labels_of_file = table.groupby("sha256")["label"].transform("nunique")
     table["label_conflict"] = known_conflict | labels_of_file.gt(1)
     return table.join(same_bytes[BOX].astype(float))
+
+
+def _say_what_is_skipped(root: Path, files: list[str]) -> None:
+    """Count aloud the files in class folders that have no ending of an image."""
+    skipped = []
+    for file in files:
+        folder, name = file.split("/")[1:]
+        is_hidden = folder.startswith((".", "_")) or name.startswith(".")
+        if not is_hidden and name not in SYSTEM_FILES and (root / file).is_file():
+            skipped.append(file)
+    if not skipped:
+        return
+    names = ", ".join(skipped[:NAMES_SHOWN])
+    if len(skipped) > NAMES_SHOWN:
+        names += ", ..."
+    count = f"{len(skipped):,} files are no images by their names"
+    print(f"{count}, and not used: {names}", file=sys.stderr)
+
+
+def _short_labels(labels: pd.Series) -> pd.Series:
+    """Labels without their ending ``_tumor``, where each stays another one."""
+    short = labels.str.removesuffix("_tumor").where(labels != "no_tumor", labels)
+    return short if short.nunique() == labels.nunique() else labels
 
 
 def _checksum_if_readable(file: Path) -> str:

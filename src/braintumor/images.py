@@ -17,6 +17,8 @@ import numpy as np
 if TYPE_CHECKING:  # imported only where a file needs it
     from PIL import Image
 
+# of names, as a pattern
+IMAGE_ENDINGS = r"(?i:jpe?g|jpe|jfif|png|gif|bmp|tiff?|webp)"
 NOT_WHOLE = "no whole image"
 EMPTY_OR_LARGE = "empty, or larger than 67 million pixels"
 LONGEST_SIDE = 16_384  # px: the square around a longer image would fill the memory

@@ -35,6 +35,14 @@ from matplotlib.figure import Figure
 EVALUATION_SUBSETS = ["validation", "other_source", "test"]  # subsets that never train
 # of a run, written last: where it is, the other files are, too
 PROVENANCE_FILE = "settings.json"
+# columns of result files that hold words, even where these look like numbers
+_TEXT_COLUMNS = {
+    "path": str,
+    "label": str,
+    "sha256": str,
+    "group": str,
+    "predicted": str,
+}
 # settings that do not occur in the name of a run
 SETTINGS_NOT_IN_NAME = ["batch_size", "head_epochs", "epochs", "max_scans"]
 # what provenance may say of a setting ``weights``
@@ -576,8 +584,10 @@ def read_result(file: Path, notebook: str) -> Any:
         )
     if file.suffix == ".json":
         return read_file(file, lambda file: json.loads(file.read_text()))
-    # a class may be called "None" or "NA"
-    read_csv = partial(pd.read_csv, keep_default_na=False, na_values=[""])
+    # a class may be called "None" or "NA", "1" or "02"
+    read_csv = partial(
+        pd.read_csv, keep_default_na=False, na_values=[""], dtype=_TEXT_COLUMNS
+    )
     return read_file(file, read_csv)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from braintumor.app import dicom, tiff
 from braintumor.images import (
+    IMAGE_ENDINGS,
     LONGEST_SIDE,
     NOT_WHOLE,
     TIFF_BEGINNINGS,
@@ -28,7 +29,7 @@ import numpy as np
 Source = str | os.PathLike | np.ndarray
 
 # what is taken from a folder, besides what is DICOM by its first bytes
-NAMES = r"(?i)\.(jpe?g|png|bmp|tiff?|webp)$"
+NAMES = rf"\.{IMAGE_ENDINGS}$"
 DICOM_NAMES = r"(?i)\.(dcm|dicom)$"
 NAMED_AT_MOST = 5  # of the files that are skipped
 FIRST_BYTES = 1024  # what tells a DICOM file
