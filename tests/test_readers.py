@@ -49,6 +49,23 @@ def test_dicom_is_known_by_its_content_whatever_its_name(scan, dicom):
     assert [file.name for file in readers.images_in(folder)] == [*names, "scan.png"]
 
 
+@pytest.mark.parametrize("form", ["png", "jpg", "tif", "webp", "jp2"])
+@pytest.mark.parametrize("name", ["scan", "scan.1", "scan.jfif"])
+def test_an_image_is_known_by_its_content_whatever_its_name(tmp_path, form, name):
+    cv2.imencode(f".{form}", RAMP)[1].tofile(tmp_path / name)
+    assert readers.images_in(tmp_path) == [tmp_path / name]
+
+
+def test_links_to_folders_are_followed_once(scan, tmp_path):
+    """As on clusters, where data lie elsewhere; one link leads back."""
+    folder = tmp_path / "named"
+    folder.mkdir()
+    (folder / "of another").symlink_to(scan.parent)
+    (scan.parent / "back").symlink_to(folder)
+    (folder / "same").symlink_to(scan.parent)
+    assert readers.images_in(folder) == [folder / "of another" / "scan.png"]
+
+
 def test_what_is_skipped_is_counted_aloud(scan, dicom, capsys):
     folder = scan.parent
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from braintumor.app import dicom, tiff
 from braintumor.images import (
     IMAGE_ENDINGS,
+    JPEG_2000_BEGINNINGS,
     LONGEST_SIDE,
     NOT_WHOLE,
     TIFF_BEGINNINGS,
@@ -28,11 +29,19 @@ import numpy as np
 
 Source = str | os.PathLike | np.ndarray
 
-# what is taken from a folder, besides what is DICOM by its first bytes
+# what is taken from a folder, besides what is an image by its first bytes
 NAMES = rf"\.{IMAGE_ENDINGS}$"
 DICOM_NAMES = r"(?i)\.(dcm|dicom)$"
 NAMED_AT_MOST = 5  # of the files that are skipped
 FIRST_BYTES = 1024  # what tells a DICOM file
+IMAGE_BEGINNINGS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF8",
+    *TIFF_BEGINNINGS,
+    *JPEG_2000_BEGINNINGS,
+)
+WEBP_MARK = b"WEBP"  # at byte 8
 # what people take for an image, by its first bytes, and what it is
 OTHER_KINDS = {
     b"\x1f\x8b": "a compressed file: unpack it first",
@@ -114,8 +123,9 @@ def find_images(scans: Source | Iterable[Source]) -> FoundImages:
         scans: A file, a folder, an array (height, width), or a list of these.
 
     Returns:
-        Named files and arrays as they come; of folders what is an image by its name, or
-        DICOM by its first bytes, sorted. Hidden files and folders are left out.
+        Named files and arrays as they come; of folders what is an image by its name or
+        by its first bytes, sorted. Links to folders are followed, each folder once.
+        Hidden files and folders are left out.
 
     Raises:
         TypeError: What was named is none of these.
@@ -148,8 +158,9 @@ def _files_in(folder: Path, unreadable: list[Path]) -> list[Path]:
         unreadable.append(Path(error.filename))
 
     files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = {os.path.realpath(folder)}  # as links may lead back
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        folders[:] = _new_folders(parent, folders, seen)
         for name in names:
             path = Path(parent, name)
             if name.startswith("."):
@@ -159,8 +170,19 @@ def _files_in(folder: Path, unreadable: list[Path]) -> list[Path]:
     return sorted(files)
 
 
+def _new_folders(parent: str, names: list[str], seen: set[str]) -> list[str]:
+    """The folders that are not hidden and were not seen yet; they are seen then."""
+    new = []
+    for name in sorted(names):
+        place = os.path.realpath(os.path.join(parent, name))
+        if not name.startswith(".") and place not in seen:
+            seen.add(place)
+            new.append(name)
+    return new
+
+
 def _is_image(path: Path) -> bool:
-    """Whether a file in a folder is an image by its name, or DICOM by its content."""
+    """Whether a file in a folder is an image by its name or its content."""
     if re.search(NAMES, path.name):
         return True
     try:
@@ -168,6 +190,8 @@ def _is_image(path: Path) -> bool:
             beginning = file.read(FIRST_BYTES)
     except OSError:
         beginning = b""
+    if beginning.startswith(IMAGE_BEGINNINGS) or beginning[8:12] == WEBP_MARK:
+        return True
     if dicom.is_dicom(beginning):
         return dicom.holds_image(beginning)
     return bool(re.search(DICOM_NAMES, path.name))
