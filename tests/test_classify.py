@@ -4,7 +4,7 @@ import json
 
 from braintumor import __main__ as command
 from braintumor import config, images, metrics, runs
-from braintumor.app import classify
+from braintumor.app import classify, engines
 
 import cv2
 import numpy as np
@@ -173,6 +173,22 @@ def test_a_classifier_that_is_not_there_is_a_sentence_and_no_traceback(tmp_path)
 def test_a_folder_without_images_is_a_sentence(trained, tmp_path):
     with pytest.raises(SystemExit, match="^There is no image in what was named.$"):
         command.main(["classify", str(tmp_path), "--model", str(trained[3])])
+
+
+def test_values_that_are_no_numbers_are_no_answer(thermometer, tmp_path):
+    class Overflowing(type(thermometer)):
+        def predict(self, scans):
+            probabilities, similarity = super().predict(scans)
+            probabilities[scans.mean(axis=(1, 2, 3)) > 0.5] = np.nan
+            return engines.Prediction(probabilities, similarity)
+
+    for name, gray in (("bright", 200), ("dark", 50)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((20, 30), gray, "uint8"))
+    said = classify.classify(tmp_path, Overflowing(None, thermometer.card))
+    problem = "the classifier answers with values that are no numbers"
+    assert said["problem"].tolist() == [problem, ""]
+    assert said["predicted"].tolist() == ["", "cold"]
+    assert said["says"][0] == "No answer."
 
 
 def test_all_pages_of_a_long_file_are_answered(classifier, tmp_path):

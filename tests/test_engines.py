@@ -121,10 +121,15 @@ def test_a_file_of_text_named_onnx_is_no_onnx_file(tmp_path):
         ({"labels": ["one"]}, "labels"),
         ({"labels": "glioma"}, "labels"),
         ({"labels": [1, 2]}, "labels"),
+        ({"labels": ["a", "a"]}, "labels"),
+        ({"labels": ["a", ""]}, "labels"),
         ({"image_size": "32"}, "image_size"),
         ({"image_size": 0}, "image_size"),
+        ({"image_size": True}, "image_size"),
         ({"frame": "round"}, "frame"),
         ({"threshold": None}, "threshold"),
+        ({"threshold": float("nan")}, "threshold"),
+        ({"threshold": True}, "threshold"),
     ],
 )
 def test_a_card_that_lacks_what_an_answer_needs_is_refused(change, entry):
@@ -136,6 +141,21 @@ def test_a_card_that_lacks_what_an_answer_needs_is_refused(change, entry):
     del card[entry]
     with pytest.raises(ValueError, match=rf"\({entry}\)"):
         cards.read_card(json.dumps(card), "c")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": ["a", "b", "c"]}, "says 3 classes, while its network has 2"),
+        ({"image_size": 64}, "says 64 pixels a side, while its network has 32"),
+    ],
+)
+def test_a_card_of_another_network_is_refused(tmp_path, change, words):
+    package(tmp_path / "c.keras", small_network(), {**CARD, **change})
+    with pytest.raises(
+        ValueError, match=f"^'c.keras' does not fit its card, .*{words}"
+    ):
+        engines.load_classifier(tmp_path / "c.keras")
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"null", b"\xff", b'"card"'])

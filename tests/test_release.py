@@ -372,6 +372,31 @@ def test_a_file_that_answers_otherwise_is_refused(reference, onnx_file, two_sequ
         release.check_agreement(reference, Other(None, {}), scans)
 
 
+def test_a_file_that_answers_with_no_numbers_is_refused(thermometer):
+    """As kernels do that float16 cannot hold; the largest of such values is none."""
+
+    class Overflowing(type(thermometer)):
+        def predict(self, scans):
+            probabilities, similarity = super().predict(scans)
+            return engines.Prediction(probabilities * np.nan, similarity)
+
+    scans = [(np.full((3, 32, 32, 1), 0.2, "float32"), None)]
+    assert release.check_agreement(thermometer, thermometer, scans) == 0
+    with pytest.raises(ValueError, match="^The ONNX file gives values that are no num"):
+        release.check_agreement(thermometer, Overflowing(*thermometer), scans)
+
+
+def test_a_card_of_another_network_is_refused(onnx_file, tmp_path):
+    changed = onnx.load(onnx_file)
+    for entry in changed.metadata_props:
+        if entry.key == engines.CARD:
+            card = json.loads(entry.value)
+            entry.value = json.dumps({**card, "labels": LABELS[:3]})
+    onnx.save(changed, tmp_path / "c.onnx")
+    with pytest.raises(ValueError, match="^'c.onnx' .* says 3 classes, .* has 4"):
+        engines.load_classifier(tmp_path / "c.onnx")
+
+
 def test_git_takes_released_files_and_no_other_networks():
     def ignored(name):
         return subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT).returncode

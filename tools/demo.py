@@ -78,6 +78,8 @@ def answer(file: Path, classifier: engines.Classifier) -> Shown:
     if first_page.problem:
         raise ValueError(f"'{name}' cannot be read ({first_page.problem}).")
     said = answers.answer([first_page], classifier)[0]
+    if said.problem:
+        raise ValueError(f"'{name}' has no answer ({said.problem}).")
     words = said.says
     if other_pages:
         pages = f"This is page 1 of {1 + len(other_pages)}"

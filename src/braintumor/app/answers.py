@@ -12,6 +12,7 @@ from braintumor.images import to_square
 
 import numpy as np
 
+NO_NUMBERS = "the classifier answers with values that are no numbers"
 WARNING = "It is unlike the scans the model learned from: do not rely on this."
 FILES_AT_ONCE = 32  # are read together
 SCANS_AT_ONCE = 32  # are answered together: a file can have thousands of pages
@@ -150,9 +151,13 @@ def answer(pages: list[Page], classifier: Classifier) -> list[Answer]:
     for page in pages:
         probabilities = {}
         similarity = math.nan
-        if not page.problem:
+        problem = page.problem
+        if not problem:
             row, similarity = next(predictions)
-            probabilities = dict(zip(labels, row, strict=True))
+            if all(math.isfinite(number) for number in (*row, similarity)):
+                probabilities = dict(zip(labels, row, strict=True))
+            else:
+                problem = NO_NUMBERS
         answers.append(
             Answer(
                 file=page.file,
@@ -160,7 +165,7 @@ def answer(pages: list[Page], classifier: Classifier) -> list[Answer]:
                 probabilities=probabilities,
                 similarity=similarity,
                 unlike=similarity < threshold,
-                problem=page.problem,
+                problem=problem,
                 pages=page.pages,
                 sha256=page.sha256,
             )

@@ -1,6 +1,8 @@
 """The card of a classifier: what its file says about the network in it."""
 
 import json
+import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import TypedDict, cast
 
@@ -84,15 +86,51 @@ def read_card(text: str | bytes, name: str) -> Card:
 def _unusable_entries(card: dict) -> list[str]:
     """The entries that every card needs and that this one lacks, or has wrong."""
     unusable = []
-    labels = card.get("labels", [])
-    is_list = isinstance(labels, list) and len(labels) > 1
-    if not is_list or not all(isinstance(label, str) for label in labels):
+    if not _are_labels(card.get("labels")):
         unusable.append("labels")
     size = card.get("image_size")
-    if not isinstance(size, int) or size < 1:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         unusable.append("image_size")
     if card.get("frame") not in FRAMES:
         unusable.append("frame")
-    if not isinstance(card.get("threshold"), Real):
+    threshold = card.get("threshold")
+    is_number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+    if not is_number or not math.isfinite(cast(float, threshold)):
         unusable.append("threshold")
     return unusable
+
+
+def _are_labels(labels: object) -> bool:
+    """Whether something is a list of names, two or more, each another one."""
+    if not isinstance(labels, list) or len(labels) < 2:
+        return False
+    if not all(isinstance(label, str) and label for label in labels):
+        return False
+    return len(set(labels)) == len(labels)
+
+
+def check_fit(
+    card: Card, name: str, input_shape: Sequence, output_shape: Sequence
+) -> None:
+    """Compare a card with the network beside it.
+
+    Args:
+        card: Its card.
+        name: The file that both are from.
+        input_shape: Of a batch of scans; what the file leaves open is not compared.
+        output_shape: Of their probabilities.
+
+    Raises:
+        ValueError: The network is of other classes, or of another size.
+    """
+    compared = [
+        ("classes", len(card["labels"]), output_shape[-1]),
+        ("pixels a side", card["image_size"], input_shape[1]),
+    ]
+    for unit, wanted, found in compared:
+        if isinstance(found, int) and found != wanted:
+            advice = "take one that tools/release_classifier.py made."
+            raise ValueError(
+                f"'{name}' does not fit its card, which says {wanted} {unit}, "
+                f"while its network has {found}: {advice}"
+            )

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from braintumor.app.cards import Card, read_card
+from braintumor.app.cards import Card, check_fit, read_card
 from braintumor.app.engines import Prediction
 from braintumor.app.gradcam import grad_cam
 
@@ -52,6 +52,8 @@ class KerasClassifier(NamedTuple):
             )
         card = read_card(text, file.name)
         network = _load_network(file)
+        probabilities = network.output["probabilities"]
+        check_fit(card, file.name, network.input_shape, probabilities.shape)
         return cls(network, card)
 
     def predict(self, scans: np.ndarray) -> Prediction:

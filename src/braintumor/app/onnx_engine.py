@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from braintumor.app.cards import Card, read_card
+from braintumor.app.cards import Card, check_fit, read_card
 from braintumor.app.engines import CARD, HEATMAPS, INPUT, Prediction
 from braintumor.app.gradcam import heatmaps_from
 
@@ -42,10 +42,11 @@ class OnnxClassifier(NamedTuple):
                 "take a file that tools/release_classifier.py wrote."
             )
         card = read_card(metadata[CARD], file.name)
-        inputs = {one.name for one in network.get_inputs()}
-        outputs = {one.name for one in network.get_outputs()}
-        if inputs != {INPUT} or outputs != {*Prediction._fields, HEATMAPS}:
+        inputs = {one.name: one.shape for one in network.get_inputs()}
+        outputs = {one.name: one.shape for one in network.get_outputs()}
+        if set(inputs) != {INPUT} or set(outputs) != {*Prediction._fields, HEATMAPS}:
             raise ValueError(f"'{file.name}' holds a network that is no classifier.")
+        check_fit(card, file.name, inputs[INPUT], outputs["probabilities"])
         return cls(network, card)
 
     def predict(self, scans: np.ndarray) -> Prediction:

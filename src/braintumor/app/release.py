@@ -373,14 +373,20 @@ def check_agreement(
         The largest difference of two probabilities.
 
     Raises:
-        ValueError: It is larger than ``TOLERANCE``, or a scan gets another class.
+        ValueError: It is larger than ``TOLERANCE``, or a scan gets another class, or
+            values that are no numbers.
     """
+    advice = "release a network whose kernels float16 can hold."
     largest_difference = 0.0
     disagreements = 0
     for index in range(len(scans)):
         images, _ = scans[index]
         expected = reference.predict(images).probabilities
         found = other.predict(images).probabilities
+        if not np.isfinite(found).all():
+            raise ValueError(
+                f"The ONNX file gives values that are no numbers: {advice}"
+            )
         difference = float(np.abs(found - expected).max())
         largest_difference = max(largest_difference, difference)
         is_other_class = found.argmax(axis=1) != expected.argmax(axis=1)
@@ -388,6 +394,5 @@ def check_agreement(
     if disagreements or largest_difference > TOLERANCE:
         classes = f"The ONNX file gives {disagreements} scans another class"
         shares = f"probabilities differ by up to {largest_difference:.1e}"
-        advice = "release a network whose kernels float16 can hold."
         raise ValueError(f"{classes}, and {shares}: {advice}")
     return largest_difference
