@@ -245,6 +245,28 @@ def test_what_is_no_file_is_a_sentence(scans, into, place):
         into(scans, file=place)
 
 
+def test_of_two_commands_that_write_one_file_one_stops(scans, into, asked, tmp_path):
+    """The second runs while the first reads its last scan; then the first goes on."""
+    into(scans / "0.png", file=tmp_path / "whole.csv")
+    whole = (tmp_path / "whole.csv").read_bytes()
+
+    def read(path, read_image=answers.read_image):
+        if not (tmp_path / "answers.csv.was").exists():
+            (tmp_path / "answers.csv.was").touch()
+            assert into(scans / "0.png") == 0
+        return read_image(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "read_image", read)
+        with pytest.raises(
+            SystemExit, match="^Something else has changed 'answers.csv"
+        ):
+            into(scans / "0.png")
+    assert (tmp_path / "answers.csv").read_bytes() == whole
+    assert into(scans / "0.png") == 0
+    assert (tmp_path / "answers.csv").read_bytes() == whole
+
+
 def test_a_full_disk_is_a_sentence_and_the_next_run_goes_on(scans, into, disk):
     file = disk("size=4k") / "answers.csv"
     many = [scans / "0.png", scans / "pages.tif"]

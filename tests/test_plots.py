@@ -276,3 +276,12 @@ def test_no_mistakes_are_said():
     assert "No errors on test scans" in words(
         plots.confusion_matrices(right, subset="test", banner="")
     )
+
+
+@pytest.mark.parametrize("name", ["$", "a$b$c", "$\\foo$", "cost $x_{ $"])
+def test_a_name_with_dollar_signs_is_no_formula(name):
+    scans = np.zeros((2, 8, 8), "uint8")
+    figure = plots.image_grid(scans, [name, "b"], title=name, columns=2, banner=name)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    table = SCANS.assign(label=SCANS["label"].replace("glioma", name))
+    assert plots.class_counts(table, banner="")._repr_png_().startswith(b"\x89PNG")

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
@@ -45,10 +46,24 @@ DISPLAY_NAMES = {
 WIDTH = 8.4  # inches: at 100 dpi, GitHub shows it unscaled
 SMALL = 9  # points
 WITHOUT_AXES = {"xticks": [], "yticks": [], "frame_on": False}
+FORMULA_OF_TICKS = r"\mathdefault"  # how matplotlib writes numbers at an axis
 
 
 class NotebookFigure(Figure):
     """A figure that pyplot does not know: shown once, where a cell ends with it."""
+
+    def savefig(self, *arguments: Any, **options: Any) -> None:
+        """Save the figure; names are no formulas, whatever dollar signs they hold.
+
+        Args:
+            *arguments: Of ``Figure.savefig``.
+            **options: Of ``Figure.savefig``.
+        """
+        for text in self.findobj(Text):
+            words = text.get_text()
+            if "$" in words and FORMULA_OF_TICKS not in words:
+                text.set_parse_math(False)
+        super().savefig(*arguments, **options)
 
     def _repr_png_(self) -> bytes:
         png = io.BytesIO()

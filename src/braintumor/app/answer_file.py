@@ -52,6 +52,7 @@ class AnswerFile:
         """
         self.file = Path(os.path.realpath(file))
         self.labels = labels
+        self.size = 0  # bytes after the last change of ours
         self.classifier = shown_name(classifier.name)
         self.classifier_sha256 = checksum(classifier)
         self.probability_columns = [f"p_{label}" for label in labels]
@@ -99,6 +100,7 @@ class AnswerFile:
                 finished.add(name)
         again = stored.keys() - finished
         self._replace_rows([row for row in rows if row.file not in again])
+        self.size = self.file.stat().st_size
         return {name: stored[name][0].problem for name in stored if name in finished}
 
     def append(self, answers: list[Answer]) -> None:
@@ -106,10 +108,19 @@ class AnswerFile:
 
         Args:
             answers: To all pages of some files.
+
+        Raises:
+            ValueError: Something else has changed the file meanwhile.
         """
         lines = [self._line(self._values(answer)) for answer in answers]
         with self.file.open("ab") as file:
+            if file.tell() != self.size:
+                raise ValueError(
+                    f"Something else has changed '{self.file.name}' meanwhile: "
+                    "let one command at a time write it, and give this one again."
+                )
             file.writelines(lines)
+            self.size = file.tell()
 
     def _values(self, answer: Answer) -> list[str]:
         """An answer as the values of a row."""
