@@ -5,6 +5,7 @@ That they run is tested by test_notebooks.
 
 import json
 import re
+import sys
 from pathlib import Path
 
 from braintumor import config
@@ -14,6 +15,7 @@ import forecast
 import pandas as pd
 import pytest
 import run_notebooks
+from jupyter_folders import make_jupyter_folders
 
 NAMES = [
     "01_download",
@@ -186,3 +188,26 @@ def test_runs_of_other_notebooks_do_not_count(tmp_path):
     write_run(tmp_path, "vgg16", seconds=6.0, seed=1)
     assert forecast.whole_study_minutes(tmp_path) == 0
     assert forecast.whole_study_sentence(tmp_path) == ""
+
+
+# --- Jupyter ---
+
+
+@pytest.mark.parametrize("variable", ["JUPYTER_PATH", "JUPYTER_DATA_DIR"])
+@pytest.mark.parametrize("preferred", ["0", "1"])
+def test_notebooks_run_in_this_python_whatever_kernels_people_have(
+    tmp_path, monkeypatch, variable, preferred
+):
+    """A kernel stays behind when its environment is deleted."""
+    kernelspec = pytest.importorskip("jupyter_client.kernelspec")
+    kernel = tmp_path / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    command = ["/nowhere/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    description = {"argv": command, "display_name": "other", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(description))
+    monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", preferred)
+    for name, value in make_jupyter_folders(tmp_path / "own").items():
+        monkeypatch.setenv(name, value)
+    found = kernelspec.KernelSpecManager().get_kernel_spec("python3")
+    assert found.argv[0] in ("python", sys.executable)

@@ -1,6 +1,7 @@
 """Jupyter folders apart from those in the home folder.
 
-Somebody's start-up files could change results, and a home folder may be read-only.
+Somebody's start-up files could change results, their kernels may be those of another
+Python, and a home folder may be read-only.
 """
 
 from pathlib import Path
@@ -11,6 +12,12 @@ VARIABLES = (
     "JUPYTER_DATA_DIR",
     "JUPYTER_RUNTIME_DIR",
 )
+# where else Jupyter looks for kernels and settings, and what it finds first
+NOWHERE_ELSE = {
+    "JUPYTER_PATH": "",
+    "JUPYTER_CONFIG_PATH": "",
+    "JUPYTER_PREFER_ENV_PATH": "1",
+}
 
 
 def make_jupyter_folders(folder: Path) -> dict[str, str]:
@@ -22,7 +29,7 @@ def make_jupyter_folders(folder: Path) -> dict[str, str]:
     Returns:
         The environment variables that name them.
     """
-    variables = {}
+    variables = NOWHERE_ELSE.copy()
     for name in VARIABLES:
         own_folder = folder / name.lower()
         own_folder.mkdir(parents=True, exist_ok=True)
