@@ -306,6 +306,63 @@ def test_pixels_that_are_real_numbers(page, tag):
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "shape"),
+    [
+        (tags(PixelSpacing=[2, 1]), (20, 20)),
+        (tags(PixelSpacing=[0.5, 1]), (10, 40)),
+        (tags(ImagerPixelSpacing=[2, 1]), (20, 20)),
+        (tags(PixelAspectRatio=["2", "1"]), (20, 20)),
+        (tags(PixelSpacing=[0.46875, 0.4687]), (10, 20)),
+        (tags(PixelSpacing=[1, 1], PixelAspectRatio=["2", "1"]), (10, 20)),
+        (tags(PixelSpacing=[0, 1]), (10, 20)),
+        (tags(PixelSpacing=[1000, 1]), (10, 20)),
+        (tags(PixelSpacing=[2]), (10, 20)),
+        (tags(PixelSpacing=None), (10, 20)),
+    ],
+)
+def test_pixels_that_are_no_squares_become_squares(page, change, shape):
+    assert page(RAMP, change=change).shape == shape
+
+
+def test_a_head_stays_round_whatever_the_shape_of_its_pixels(page):
+    rows, columns = np.mgrid[:100, :100]
+    head = np.uint8(200 * ((rows - 50) ** 2 + (columns - 50) ** 2 < 40**2))
+    flat = cv2.resize(head, (100, 50), interpolation=cv2.INTER_AREA)
+    shown = page(flat, bits=8, change=tags(PixelSpacing=[2, 1]))
+    _, _, width, height = images.head_frame(shown)
+    assert width == pytest.approx(height, abs=4)
+
+
+def test_the_shape_of_pixels_may_stand_in_a_group(tmp_path, dicom):
+    def enhanced(data_set):
+        measures = item(PixelMeasuresSequence=sequence(item(PixelSpacing=[2, 1])))
+        data_set.SharedFunctionalGroupsSequence = sequence(measures)
+
+    dicom(tmp_path / "scan.dcm", np.stack([RAMP, RAMP]), change=enhanced)
+    assert [page.shape for page in pages_of(tmp_path / "scan.dcm")] == [(20, 20)] * 2
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_wrong_number_of_frames_is_no_part_of_the_file(
+    tmp_path, dicom, frames, compressed
+):
+    def wrong(data_set):
+        if compressed:
+            data_set.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+        data_set.NumberOfFrames = frames
+
+    dicom(tmp_path / "scan.dcm", np.stack([RAMP, RAMP]), change=wrong)
+    pages, problem = readers.read_pages(tmp_path / "scan.dcm")
+    assert pages == [] and problem
+
+
+def test_the_lowest_of_all_values_is_no_overflow(page):
+    values = np.linspace(-32768, 32767, 200).reshape(10, 20).round()
+    np.testing.assert_array_equal(page(values, signed=1), images.to_8_bits(values))
+
+
 # --- color ---
 
 COLORS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype="uint8")
@@ -317,6 +374,17 @@ def test_color_is_as_gray_as_in_any_other_file(page, tmp_path):
     cv2.imwrite(str(tmp_path / "scan.png"), COLORS[..., ::-1])
     (other,) = pages_of(tmp_path / "scan.png")
     np.testing.assert_allclose(other.astype(int), GRAY, atol=1)
+
+
+@pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
+def test_one_value_a_pixel_is_gray_whatever_is_said_of_colors(page, photometric):
+    """As in files that were converted to gray."""
+    np.testing.assert_array_equal(page(RAMP, photometric=photometric), page(RAMP))
+
+
+def test_three_values_a_pixel_are_colors_whatever_is_said_of_gray(page):
+    shown = page(COLORS, bits=8, photometric="MONOCHROME2")
+    np.testing.assert_array_equal(shown, GRAY)
 
 
 def test_color_of_16_bits_in_planes(page):

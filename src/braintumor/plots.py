@@ -375,7 +375,9 @@ def class_counts(table: pd.DataFrame, *, banner: str) -> Figure:
     for axes, (split, scans) in zip(panels, counts.iterrows(), strict=True):
         names = [display_name(label) for label in scans.index]
         bar_colors = [colors[label] for label in scans.index]
-        bars = axes.barh(names, scans, color=bar_colors)
+        rows = range(len(names))
+        bars = axes.barh(rows, scans, color=bar_colors)
+        axes.set_yticks(rows, names)
         counts_as_text = [f"{count:,}" for count in scans]
         axes.bar_label(bars, counts_as_text, padding=3)
         axes.set_title(f"{display_name(split)} (n = {scans.sum():,})")
@@ -532,7 +534,9 @@ def probability_bars(probabilities: pd.Series, *, title: str, banner: str) -> Fi
     labels = list(probabilities.index)
     names = [display_name(label) for label in labels]
     colors = class_colors(labels)
-    bars = axes.barh(names, probabilities, color=list(colors.values()))
+    rows = range(len(names))
+    bars = axes.barh(rows, probabilities, color=list(colors.values()))
+    axes.set_yticks(rows, names)
     percentages = [percent(share) for share in probabilities]
     axes.bar_label(bars, percentages, padding=3)
     axes.set_xlabel("probability")

@@ -48,6 +48,10 @@ TAGS = [
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "PixelAspectRatio",
     "WindowCenter",
     "WindowWidth",
     "VOILUTFunction",
@@ -74,6 +78,16 @@ TAGS = [
     "DoubleFloatPixelData",
 ]
 PIXEL_TAGS = TAGS[-3:]
+# how high and how wide a pixel is, the first that can be used
+SHAPE_TAGS = [
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "PixelAspectRatio",
+]
+SQUARE = 0.01  # so much may height and width of a pixel differ
+MOST_STRETCHED = 10  # a pixel that is longer is an error
+ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 PHOTOMETRIC = (
     "MONOCHROME1",
     "MONOCHROME2",
@@ -140,7 +154,8 @@ def read_frames(content: bytes) -> list[np.ndarray]:
     Returns:
         A gray uint8 image (height, width) for each frame. Values go through rescale and
         window, or the file's own tables; without these, 8 bits stay as they are and
-        more are spread, see ``images.to_8_bits``.
+        more are spread, see ``images.to_8_bits``. Pixels that are no squares become
+        squares.
 
     Raises:
         UnreadableError: It cannot be read, or pydicom is not installed.
@@ -156,10 +171,15 @@ def read_frames(content: bytes) -> list[np.ndarray]:
         data_set = pydicom.dcmread(file, force=True, specific_tags=TAGS)
         _complete(data_set)
         if data_set.SamplesPerPixel > 1:
-            return _color_frames(data_set)
-        if data_set.PhotometricInterpretation == "PALETTE COLOR":
-            return _palette_frames(data_set)
-        return _gray_frames(data_set)
+            frames = _color_frames(data_set)
+        elif data_set.PhotometricInterpretation == "PALETTE COLOR":
+            frames = _palette_frames(data_set)
+        else:
+            frames = _gray_frames(data_set)
+        shown = []
+        for index, frame in enumerate(frames):
+            shown.append(_with_square_pixels(data_set, index, frame))
+        return shown
     except UnreadableError:
         raise
     except Exception as error:  # pydicom has many kinds, whose words may quote tags
@@ -203,6 +223,8 @@ def _complete_colors(data_set: "Dataset") -> None:
         photometric = "RGB" if samples == 3 else "MONOCHROME2"
     if photometric not in PHOTOMETRIC:
         raise UnreadableError("DICOM in colors that pydicom does not know")
+    if (photometric in ONE_SAMPLE) != (samples == 1):  # as programs leave it behind
+        photometric = "RGB" if samples == 3 else "MONOCHROME2"
     data_set.PhotometricInterpretation = photometric
 
 
@@ -315,6 +337,34 @@ def _without_unused_bits(
     """Stored values that do not begin with the lowest bit."""
     above = data_set.BitsAllocated - data_set.BitsStored - unused
     return (pixels << above) >> (above + unused)
+
+
+def _with_square_pixels(
+    data_set: "Dataset", index: int, frame: np.ndarray
+) -> np.ndarray:
+    """A frame stretched so that its pixels are as high as they are wide."""
+    ratio = _height_of_pixels(data_set, index)
+    if abs(ratio - 1) <= SQUARE:
+        return frame
+    height, width = frame.shape
+    if ratio > 1:
+        height = round(height * ratio)
+    else:
+        width = round(width / ratio)
+    return np.asarray(cv2.resize(frame, (width, height)))
+
+
+def _height_of_pixels(data_set: "Dataset", index: int) -> float:
+    """How many times as high as wide the pixels of a frame are; 1 if unknown."""
+    for place in _places(data_set, index, "PixelMeasuresSequence"):
+        for tag in SHAPE_TAGS:
+            numbers = _numbers(place, tag)
+            if len(numbers) != 2 or min(numbers) <= 0:
+                continue
+            ratio = numbers[0] / numbers[1]
+            if 1 / MOST_STRETCHED <= ratio <= MOST_STRETCHED:
+                return ratio
+    return 1.0
 
 
 def _color_frames(data_set: "Dataset") -> list[np.ndarray]:
