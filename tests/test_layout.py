@@ -1,7 +1,11 @@
-"""Who may import whom: the core stands alone, and everything else builds on it."""
+"""Who may import whom: the core stands alone, and everything else builds on it; and what it needs from others."""
 
 import ast
 import json
+import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -100,3 +104,113 @@ def test_the_first_five_notebooks_need_the_core_alone(name):
         if cell["cell_type"] == "code":
             found = imported("".join(cell["source"]))
             assert {module.split(".")[0] for module in found} <= set(CORE)
+
+
+# --- what it needs from others ---
+
+# packages whose module has another name; Colab has its own
+OTHER_NAMES = {"cv2": "opencv-python-headless", "sklearn": "scikit-learn"}
+OTHER_NAMES |= {"PIL": "pillow", "IPython": "ipython"}
+OF_COLAB = {"google"}
+# who installs what: extras may be missing
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
+    "project"
+]
+
+
+def package_names(requirements):
+    """The packages that requirements name."""
+    return {re.match(r"[\w.-]+", line)[0].lower() for line in requirements}
+
+
+def sources(folder):
+    """The Python source of all modules and notebooks of a folder."""
+    for file in (ROOT / folder).rglob("*.py"):
+        yield file.read_text(encoding="utf-8")
+    for file in (ROOT / folder).rglob("*.ipynb"):
+        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+            lines = "".join(cell["source"]).splitlines()
+            if cell["cell_type"] == "code":
+                yield "\n".join(line for line in lines if line[:1] not in ("%", "!"))
+
+
+def foreign_modules(source):
+    """The modules of others that a source imports."""
+    own = {
+        file.stem
+        for name in ("tools", "benchmarks")
+        for file in (ROOT / name).glob("*")
+    }
+    for node in ast.walk(ast.parse(source)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module]
+        for name in names:
+            module = name.partition(".")[0]
+            if module not in {"braintumor", *own, *OF_COLAB, *sys.stdlib_module_names}:
+                yield module
+
+
+@pytest.mark.parametrize("folder", ["src", "tools", "benchmarks", "notebooks"])
+def test_whatever_is_imported_is_a_named_dependency(folder):
+    named = package_names(PROJECT["dependencies"])
+    for extra, requirements in PROJECT["optional-dependencies"].items():
+        if extra != "dev":
+            named |= package_names(requirements)
+    imported_modules = set()
+    for source in sources(folder):
+        imported_modules |= set(foreign_modules(source))
+    assert "numpy" in imported_modules
+    packages = {OTHER_NAMES.get(name, name).lower() for name in imported_modules}
+    assert packages - named == set()
+
+
+def test_requirements_name_every_dependency():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = package_names(line for line in lines if line[:1].isalpha())
+    needed = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["notebooks"]
+    assert package_names(needed) - required == set()
+
+
+# --- how it is checked out ---
+
+
+def tracked_files():
+    """The paths that git knows; skips where there is no git."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    return listed.stdout.strip("\0").split("\0")
+
+
+RESERVED = r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)"
+
+
+def test_windows_and_macos_can_check_out_every_file():
+    files = tracked_files()
+    assert len({file.casefold() for file in files}) == len(files)
+    for file in files:
+        assert file.isascii() and len(file) < 120, file
+        assert not re.search(r'[<>:"|?*\\\x00-\x1f]', file), file
+        for part in file.split("/"):
+            assert part.rstrip(" .") == part and not re.match(RESERVED, part), file
+
+
+def test_git_leaves_line_ends_as_they_are():
+    """On Windows it would change them: scripts would not run, checksums would not fit."""
+    tracked_files()
+    command = [
+        "git",
+        "check-attr",
+        "eol",
+        "text",
+        "--",
+        "launch/slurm.sh",
+        "data/original_history.csv",
+    ]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    assert "launch/slurm.sh: eol: lf" in shown
+    assert "data/original_history.csv: text: unset" in shown
