@@ -36,7 +36,7 @@ scaling: .venv/ready-dev  ## costs of a scan, and what more scans and machines w
 	@$(BIN)/python tools/update_docs.py
 
 demo: .venv/ready-demo  ## a page to try a classifier on a scan, on this machine only (MODEL=file)
-	@$(BIN)/python tools/demo.py $(if $(MODEL),--model $(MODEL))
+	@$(BIN)/python tools/demo.py $(if $(MODEL),--model "$(MODEL)")
 
 links: .venv/ready  ## write REPO=owner/name, where this repository is published, into all badges and clone lines
 	@$(BIN)/python tools/set_repository.py $(or $(REPO),$(error name it: make links REPO=owner/name))

@@ -199,6 +199,19 @@ def test_user_name_and_key_in_a_kaggle_json(home, monkeypatch, place):
     assert download.kaggle_credentials() == PAIR
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_credentials_as_any_editor_writes_them(home, encoding):
+    login = {"username": PAIR["KAGGLE_USERNAME"], "key": PAIR["KAGGLE_KEY"]}
+    file = home / ".kaggle/kaggle.json"
+    put(file, login)
+    file.write_bytes(json.dumps(login).encode(encoding))
+    assert download.kaggle_credentials() == PAIR
+    file.rename(file.with_name("access_token"))
+    token = TOKEN["KAGGLE_API_TOKEN"]
+    file.with_name("access_token").write_bytes(f"{token}\r\n".encode(encoding))
+    assert download.kaggle_credentials() == TOKEN
+
+
 def test_the_new_kind_of_token_in_a_file(home):
     put(home / ".kaggle/access_token", TOKEN["KAGGLE_API_TOKEN"] + "\n")
     assert download.kaggle_credentials() == TOKEN

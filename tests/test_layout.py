@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -214,3 +215,10 @@ def test_git_leaves_line_ends_as_they_are():
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
     assert "launch/slurm.sh: eol: lf" in shown
     assert "data/original_history.csv: text: unset" in shown
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_takes_a_file_whose_name_holds_spaces():
+    command = ["make", "-n", "demo", "MODEL=my classifiers/one (2).onnx"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    assert 'tools/demo.py --model "my classifiers/one (2).onnx"' in shown

@@ -126,6 +126,10 @@ def test_what_is_no_scan_at_all_is_a_sentence(thing):
         (b"%PDF-1.7", "a document: save its image as PNG"),
         (bytes(344) + b"n+1\0...", "a volume .NIfTI.: save its slices as PNG"),
         (b"\0\0\0\x18ftypheic...", "HEIC: save it as PNG or JPEG"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1",
+            "a pointer of Git LFS, which 'git lfs pull' replaces",
+        ),
         (b"<svg>", "no whole image"),
     ],
 )
@@ -133,6 +137,7 @@ def test_what_people_take_for_an_image_is_called_what_it_is(tmp_path, content, p
     (tmp_path / "scan.png").write_bytes(content)
     pages, found = readers.read_pages(tmp_path / "scan.png")
     assert pages == [] and re.fullmatch(problem, found)
+    assert images.examine(tmp_path / "scan.png")[1] in (found, images.NOT_WHOLE)
 
 
 # --- names ---

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # imported only where a file needs it
 # of names, as a pattern
 IMAGE_ENDINGS = r"(?i:jpe?g|jpe|jfif|png|gif|bmp|tiff?|webp)"
 NOT_WHOLE = "no whole image"
+LFS_BEGINNING = b"version https://git-lfs"
+LFS_POINTER = "a pointer of Git LFS, which 'git lfs pull' replaces"
 EMPTY_OR_LARGE = "empty, or larger than 67 million pixels"
 LONGEST_SIDE = 16_384  # px: the square around a longer image would fill the memory
 TOO_LONG = f"longer than {LONGEST_SIDE:,} pixels"
@@ -69,6 +71,8 @@ def decode(content: np.ndarray) -> tuple[np.ndarray | None, str]:
 
 def decode_page(content: np.ndarray) -> tuple[np.ndarray | None, str]:
     """Decode the first page alone, without a second look at it: see ``decode``."""
+    if content[: len(LFS_BEGINNING)].tobytes() == LFS_BEGINNING:
+        return None, LFS_POINTER
     try:
         pixels = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
     except cv2.error:  # it has no words for people

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from braintumor import config
 from braintumor.app import remote
 from braintumor.app.cards import Card
+from braintumor.images import LFS_BEGINNING, LFS_POINTER
 from braintumor.support.files import checksum
 
 import numpy as np
@@ -21,7 +22,7 @@ ONNX_BEGINNING = b"\x08"
 # what people take for a classifier, by its first bytes
 FOREIGN_BEGINNINGS = {
     b"\x89HDF": "an HDF5 file",
-    b"version https://git-lfs": "a pointer of Git LFS, which 'git lfs pull' replaces",
+    LFS_BEGINNING: LFS_POINTER,
     b"<": "a web page: take the address of the file itself",
 }
 

@@ -150,7 +150,9 @@ def _credential_files() -> dict[str, Path]:
 
 def _read_credential(path: Path, name: str) -> str:
     """The value of a variable, such as KAGGLE_KEY, in a credentials file."""
-    text = path.read_text(encoding="utf-8-sig")
+    content = path.read_bytes()
+    # editors of Windows put a mark first, and its command line writes UTF-16
+    text = content.decode(json.detect_encoding(content))
     if path.suffix != ".json":
         return text  # a token is all that is in it
     return json.loads(text)[name.removeprefix("KAGGLE_").lower()]
