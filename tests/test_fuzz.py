@@ -108,6 +108,7 @@ numbers = st.one_of(
     st.integers(-5000, 5000).map(lambda number: str(number).encode()),
     st.floats().map(lambda number: repr(number).encode()[:16]),
 )
+pairs = st.one_of(numbers, st.tuples(numbers, numbers).map(b"\\".join))
 shorts = st.one_of(
     st.just(b""),
     st.integers(0, 65535).map(short),
@@ -158,6 +159,8 @@ PARTS = {
     0x00280008: (b"IS", b"1", numbers),
     0x00280010: (b"US", short(8), shorts),
     0x00280011: (b"US", short(6), shorts),
+    0x00280030: (b"DS", b"1\\1", pairs),
+    0x00280034: (b"IS", b"1\\1", pairs),
     0x00280100: (b"US", short(16), shorts),
     0x00280101: (b"US", short(12), shorts),
     0x00280102: (b"US", short(11), shorts),
