@@ -408,16 +408,18 @@ def sizes_and_intensities(scans: pd.DataFrame, *, banner: str) -> Figure:
     colors = {"training": GRAY, "testing": TESTING_COLOR}
     # the smaller folder over the larger one, which would hide it
     for split in ("training", "testing"):
-        rows = scans[scans["split"] == split]
-        sizes.plot(
-            rows["width"],
-            rows["height"],
-            ".",
+        of_split = scans[scans["split"] == split]
+        counts = of_split.groupby(["width", "height"]).size().reset_index(name="scans")
+        sizes.scatter(
+            counts["width"],
+            counts["height"],
+            s=8 + counts["scans"] / 4,
             color=colors[split],
             alpha=0.5,
-            label=display_name(split),
+            linewidths=0,
         )
-    sizes.set_xlabel("width (px)")
+        sizes.plot([], [], "o", color=colors[split], label=display_name(split))
+    sizes.set_xlabel("width (px)\nlarger dots: more scans of that size")
     sizes.set_ylabel("height (px)")
     labels = sorted(scans["label"].unique())
     shifts = {"training": -0.15, "testing": 0.15}
@@ -441,7 +443,6 @@ def sizes_and_intensities(scans: pd.DataFrame, *, banner: str) -> Figure:
         loc="outside lower center",
         ncols=2,
         frameon=False,
-        markerscale=2.5,
     )
     return figure
 
