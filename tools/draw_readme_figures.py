@@ -70,7 +70,7 @@ def draw_scans(root: Path) -> Figure:
     """
     rows = len(SCANS)
     figure, panels = plt.subplots(rows, 4, figsize=(WIDTH, 7.6), layout="constrained")
-    title = "Most test scans (right) look unlike the training scans (left)"
+    title = "The four classes: training scans (left) and test scans (right)"
     figure.suptitle(title, weight="bold")
     for (label, paths), axes_of_class in zip(SCANS.items(), panels, strict=True):
         axes_of_class[0].set_ylabel(label)
@@ -133,7 +133,7 @@ def draw_accuracy() -> Figure:
     axes.set_xlabel("accuracy (bar: 95% interval over patients)")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="x", color=plots.PALE, linewidth=0.5)
-    marks = {"validation: unseen patients": "white", "test set": plots.INK}
+    marks = {"new patients (validation)": "white", "test set": plots.INK}
     for name, face in marks.items():
         (mark,) = axes.plot([], [], "o", markersize=8, label=name)
         mark.set(color=plots.INK, markerfacecolor=face)
@@ -158,7 +158,7 @@ def _setting_name(setting: Setting) -> str:
     start = display_name(setting.weights)
     name = f"{model}, {start}, {setting.image_size} px"
     if "head" in setting.recipe:
-        return f"{name}\nhead crop, more augmentation"
+        return f"{name}\nwith head crop"
     return name
 
 
