@@ -27,8 +27,9 @@ results: .venv/ready  ## the whole study on all scans, into notebooks/ and resul
 	@$(BIN)/python tools/draw_readme_figures.py
 	@$(BIN)/python tools/update_docs.py
 
-bench: .venv/ready-bench  ## speed beside other ways to do the same, in 20 minutes; needs the scans, installs 5 GB
+bench: .venv/ready-bench .venv/ready-demo  ## speed beside other ways to do the same, in 20 minutes; needs the scans, installs 5 GB
 	@$(BIN)/python benchmarks/bench.py
+	@$(BIN)/python benchmarks/waiting.py
 	@$(BIN)/python tools/update_docs.py
 
 scaling: .venv/ready-dev  ## costs of a scan, and what more scans and machines would take, in 15 minutes

@@ -180,7 +180,10 @@ SAYS = {
         "In both folders together, glioma has 1.2 times as many scans as no tumor",
         "(n = 18)",
     ],
-    "sizes_and_intensities": ["larger dots: more scans", "mean intensity of a scan (0 to 255)"],
+    "sizes_and_intensities": [
+        "larger dots: more scans",
+        "mean intensity of a scan (0 to 255)",
+    ],
     "split_flow": [
         "all scans: 22 scans",
         "excluded: label conflict: 1 scans",
