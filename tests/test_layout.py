@@ -112,6 +112,7 @@ def test_the_first_five_notebooks_need_the_core_alone(name):
 # packages whose module has another name; Colab has its own
 OTHER_NAMES = {"cv2": "opencv-python-headless", "sklearn": "scikit-learn"}
 OTHER_NAMES |= {"PIL": "pillow", "IPython": "ipython"}
+OTHER_NAMES["gradio_client"] = "gradio"  # comes with it
 OF_COLAB = {"google"}
 # who installs what: extras may be missing
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
