@@ -35,6 +35,24 @@ FIRST_KINDS = (b"AE", b"CS", b"DA", b"LO", b"OB", b"SH", b"TM", b"UI", b"UL")
 # where the kind is not written: elements that may come first in group 8
 FIRST_ELEMENTS = (0x00, 0x01, 0x05, 0x06, 0x08, 0x12, 0x13, 0x14, 0x16, 0x18)
 
+# how high and how wide a pixel is, the first that can be used
+SHAPE_TAGS = [
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "PixelAspectRatio",
+]
+PALETTE_TAGS = [
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+]
 TAGS = [
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -48,10 +66,7 @@ TAGS = [
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "NominalScannedPixelSpacing",
-    "PixelAspectRatio",
+    *SHAPE_TAGS,
     "WindowCenter",
     "WindowWidth",
     "VOILUTFunction",
@@ -60,15 +75,7 @@ TAGS = [
     "RescaleIntercept",
     "ModalityLUTSequence",
     "PresentationLUTShape",
-    "RedPaletteColorLookupTableDescriptor",
-    "GreenPaletteColorLookupTableDescriptor",
-    "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
+    *PALETTE_TAGS,
     "PerFrameFunctionalGroupsSequence",
     "SharedFunctionalGroupsSequence",
     "ExtendedOffsetTable",
@@ -78,13 +85,6 @@ TAGS = [
     "DoubleFloatPixelData",
 ]
 PIXEL_TAGS = TAGS[-3:]
-# how high and how wide a pixel is, the first that can be used
-SHAPE_TAGS = [
-    "PixelSpacing",
-    "ImagerPixelSpacing",
-    "NominalScannedPixelSpacing",
-    "PixelAspectRatio",
-]
 SQUARE = 0.01  # so much may height and width of a pixel differ
 MOST_STRETCHED = 10  # a pixel that is longer is an error
 ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
