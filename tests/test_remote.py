@@ -2,6 +2,7 @@
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from braintumor.app import engines, remote
@@ -89,6 +90,24 @@ def test_it_is_fetched_once_and_said_on_stderr_alone(server, cache, capsys):
     assert server.asked == ["/a.onnx"]
     out, err = capsys.readouterr()
     assert (out, err) == ("", f"Fetching {server.url('/a.onnx')} ...\n")
+
+
+def test_many_commands_at_once_get_the_same_file(server):
+    """They wait for each other before the answer comes, and end together."""
+    together = threading.Barrier(8)
+
+    def answer(request):
+        together.wait(60)
+        request.send(b"classifier a")
+
+    server.files["/a.onnx"] = answer
+    url = server.url("/a.onnx")
+    with ThreadPoolExecutor(8) as pool:
+        runs = [pool.submit(remote.fetch, url, None, is_classifier) for _ in range(8)]
+        (file,) = {run.result() for run in runs}
+    assert file.read_bytes() == b"classifier a"
+    assert remote.fetch(url, None, is_classifier) == file
+    assert len(server.asked) == 8
 
 
 def test_another_address_gives_another_classifier_whatever_its_name(server):

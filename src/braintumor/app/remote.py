@@ -12,7 +12,7 @@ from typing import BinaryIO
 from urllib import error, parse, request
 
 from braintumor import config
-from braintumor.support.files import checksum, replace_file
+from braintumor.support.files import checksum
 
 MOST_BYTES = 2_000_000_000  # no classifier is larger
 TIMEOUT = 60  # seconds without an answer
@@ -58,11 +58,9 @@ def fetch(url: str, sha256: str | None, check: Callable[[Path], object]) -> Path
         raise ConnectionError(
             f"The classifier cannot be fetched: {shown}: {words}"
         ) from reason
-
-    def write_digest(temporary: Path) -> None:
-        temporary.write_text(digest, encoding="utf-8")
-
-    replace_file(source, write_digest)
+    # several commands may write it at once; a part of it only lets the next fetch again
+    source.parent.mkdir(exist_ok=True)
+    source.write_text(digest, encoding="utf-8")
     return kept
 
 
