@@ -235,7 +235,7 @@ def assert_same_training(settings, model, one: Path, other: Path):
             settings.recipe_options,
             3,
         )
-        network.load_weights(folder / training.CHECKPOINT.format(len(histories[0])))
+        network.load_weights(folder / checkpoints.CHECKPOINT.format(len(histories[0])))
         weights.append(
             [
                 keras.ops.convert_to_numpy(weight)

@@ -60,6 +60,11 @@ def test_an_upload_is_removed_once_and_an_offered_scan_never(thermometer, tmp_pa
         demo.answer(scan, thermometer)
 
 
+def test_the_page_offers_scans_of_every_class():
+    classes = {scan.parent.name for scan in demo.example_scans()}
+    assert len(classes) == 4
+
+
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999])
 def test_an_impossible_port_is_a_sentence(port):
     with pytest.raises(ValueError, match=f"^Port {port} cannot be used .* --port.$"):

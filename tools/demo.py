@@ -1,6 +1,7 @@
 """A page to try a classifier on a scan, on this machine only: see `make demo`."""
 
 import argparse
+import io
 import os
 import signal
 import socket
@@ -25,7 +26,7 @@ HOST = "127.0.0.1"
 USE = "**Research only, not for diagnosis.** Scans stay on this machine."
 CARD_ENTRIES = ["model", "recipe", "weights", "protocol", "image_size", "data"]
 FIGURE_SIZE = (5, 5.6)  # inches
-EXAMPLES_APART = 20  # of the phantoms, every so many-th is offered
+EXAMPLES_APART = 20  # of the synthetic scans, every so many-th is offered
 
 
 class Shown(NamedTuple):
@@ -75,7 +76,7 @@ def answer(file: Path, classifier: engines.Classifier) -> Shown:
 
     first_page, *other_pages = answers.pages_of(file)
     name = readers.shown_name(file.name)
-    if first_page.problem:
+    if first_page.pixels is None:
         raise ValueError(f"'{name}' cannot be read ({first_page.problem}).")
     said = answers.answer([first_page], classifier)[0]
     if said.problem:
@@ -113,19 +114,31 @@ def _picture(
 
     card = classifier.card
     square, *_ = images.to_square(pixels, card["image_size"], card["frame"])
-    scan = np.float32(square)[None, ..., None] / 255
+    scan = square.astype("float32")[None, ..., None] / 255
     heatmap = classifier.heatmaps(scan, np.array([card["labels"].index(label)]))
     figure = plots.image_grid(
-        scan,
+        list(scan),
         [""],
         title=f"Where it sees: {plots.display_name(label)}",
         columns=1,
         banner="",
-        heatmaps=heatmap,
+        heatmaps=list(heatmap),
     )
     figure.set_size_inches(*FIGURE_SIZE)
-    content = np.frombuffer(figure._repr_png_(), "uint8")
-    return cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    content = np.frombuffer(png.getvalue(), "uint8")
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB))
+
+
+def example_scans() -> list[Path]:
+    """Choose the synthetic scans that the page offers.
+
+    Returns:
+        Their files, some of each class.
+    """
+    synthetic_scans = sorted(dataset.unpack_synthetic_scans().glob("Testing/*/*.jpg"))
+    return synthetic_scans[::EXAMPLES_APART]
 
 
 def page(classifier: engines.Classifier, examples: list[Path]) -> "gradio.Blocks":
@@ -253,8 +266,7 @@ def main() -> None:
             sys.exit(f"{error}")
         import gradio
 
-        phantoms = sorted(dataset.unpack_synthetic_scans().glob("Testing/*/*.jpg"))
-        blocks = page(classifier, phantoms[::EXAMPLES_APART])
+        blocks = page(classifier, example_scans())
         # fonts of this machine, none from elsewhere
         theme = gradio.themes.Default(
             font=["system-ui", "sans-serif"], font_mono=["monospace"]

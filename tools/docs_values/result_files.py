@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from braintumor import config, metrics
 from docs_values.formatting import Estimate
@@ -86,13 +87,13 @@ def read_metrics(results: Path) -> pd.DataFrame:
     return pd.concat([at_full_size, on_cpu], ignore_index=True)
 
 
-def select(metrics: pd.DataFrame, **wanted) -> pd.DataFrame:
+def select(metrics: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
     """The rows that have all of these values, in the order of their seeds."""
     same = (metrics[list(wanted)] == pd.Series(wanted)).all(axis=1)
     return metrics[same].sort_values("seed")
 
 
-def setting_scores(metrics: pd.DataFrame, **setting) -> Scores:
+def setting_scores(metrics: pd.DataFrame, **setting: Any) -> Scores:
     """The scores of the runs of one setting.
 
     Args:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BEST_MODEL = "best.keras"
 HISTORY = "history.csv"
-_CHECKPOINT = "epoch-{:03d}.weights.h5"
+CHECKPOINT = "epoch-{:03d}.weights.h5"  # of the epoch, counted from 1
 
 
 def read_history(folder: Path) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def restore_checkpoint(model: keras.Model, folder: Path, history: pd.DataFrame) 
         ValueError: The checkpoint is damaged.
     """
     last_row = history.iloc[-1]
-    file = folder / _CHECKPOINT.format(len(history))
+    file = folder / CHECKPOINT.format(len(history))
     read_file(file, model.load_weights, last_row["checkpoint"])
 
 
@@ -203,7 +203,7 @@ class EpochKeeper(keras.callbacks.Callback):
         Args:
             row: Of the history, for this epoch.
         """
-        checkpoint = self.folder / _CHECKPOINT.format(row["epoch"])
+        checkpoint = self.folder / CHECKPOINT.format(row["epoch"])
         replace_file(checkpoint, self.network.save_weights)
         row = {**row, "checkpoint": checksum(checkpoint)}
         earlier_epochs = read_history(self.folder)
@@ -213,6 +213,6 @@ class EpochKeeper(keras.callbacks.Callback):
             history.to_csv(file, index=False)
 
         replace_file(self.folder / HISTORY, write)
-        previous_checkpoint = self.folder / _CHECKPOINT.format(row["epoch"] - 1)
+        previous_checkpoint = self.folder / CHECKPOINT.format(row["epoch"] - 1)
         previous_checkpoint.unlink(missing_ok=True)
         print(progress_lines(history, self.phases)[-1], flush=True)
