@@ -212,7 +212,7 @@ def our_classifier(model: str, recipe: str, fused: bool = True) -> Any:
             network = models.build_classifier(settings, model, classes=4)
     last_phase = training.training_phases(settings, model)[-1]
     training.compile_phase(
-        network, last_phase, settings.recipe_options, steps_per_epoch=1000
+        network, last_phase, settings.parsed_recipe, steps_per_epoch=1000
     )
     return network
 

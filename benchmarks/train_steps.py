@@ -40,7 +40,7 @@ def time_steps(sequence_class: Any, steps: int) -> tuple[float, float]:
     )
     network = models.build_classifier(settings, "resnet50", classes=4)
     (phase,) = training.training_phases(settings, "resnet50")
-    recipe = settings.recipe_options
+    recipe = settings.parsed_recipe
     training.compile_phase(network, phase, recipe, steps_per_epoch=EPOCHS * steps)
 
     count = BATCH * steps

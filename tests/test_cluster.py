@@ -232,7 +232,7 @@ def assert_same_training(settings, model, one: Path, other: Path):
         training.compile_phase(
             network,
             training.training_phases(settings, model)[-1],
-            settings.recipe_options,
+            settings.parsed_recipe,
             3,
         )
         network.load_weights(folder / checkpoints.CHECKPOINT.format(len(histories[0])))

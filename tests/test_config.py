@@ -1,6 +1,8 @@
 """What exactly is being run?"""
 
 import dataclasses
+import json
+import re
 
 from braintumor import config, runs
 
@@ -53,6 +55,72 @@ def test_a_misspelt_setting_is_an_error():
         config.settings_from("sample", seed=0, image_sise=64)
 
 
+# --- the recipe decides where a network starts ---
+
+
+@pytest.mark.parametrize("preset", config.PRESETS)
+@pytest.mark.parametrize(
+    ("recipe", "weights"),
+    [("scratch", "random"), ("scratch+looks", "random"), ("transfer", "imagenet")],
+)
+def test_weights_follow_the_recipe_unless_they_are_named(preset, recipe, weights):
+    settings = config.settings_from(preset, seed=0, recipe=recipe)
+    assert (settings.preset, settings.weights) == (preset, weights)
+    named = config.settings_from(preset, seed=0, recipe="transfer", weights="random")
+    assert named.weights == "random"
+
+
+@pytest.mark.parametrize("preset", config.PRESETS)
+def test_the_original_recipe_starts_as_its_preset_does(preset):
+    settings = config.settings_from(preset, seed=0, recipe="original")
+    assert settings.weights == config.PRESETS[preset]["weights"]
+
+
+def test_a_recipe_gives_the_same_run_whichever_preset_of_its_size_it_changes():
+    scratch = config.settings_from("cpu", seed=0, recipe="scratch")
+    transfer = config.settings_from("cpu-scratch", seed=0, recipe="transfer")
+    assert dataclasses.replace(scratch, preset="cpu-scratch") == config.settings_from(
+        "cpu-scratch", seed=0
+    )
+    assert dataclasses.replace(transfer, preset="cpu") == config.settings_from(
+        "cpu", seed=0
+    )
+
+
+def test_a_training_from_scratch_that_starts_elsewhere_is_refused():
+    refused = "^The recipe 'scratch' starts from random weights, not from 'w.h5': set"
+    with pytest.raises(ValueError, match=refused):
+        config.settings_from("cpu-scratch", seed=0, weights="/home/somebody/w.h5")
+
+
+def test_residual_blocks_that_start_as_the_identity_need_random_weights():
+    refused = "^The recipe 'transfer.zero_init' cannot start from 'imagenet': .*random"
+    with pytest.raises(ValueError, match=refused):
+        config.settings_from("cpu", seed=0, recipe="transfer+zero_init")
+
+
+@pytest.mark.parametrize(
+    ("preset", "recipe", "kept"),
+    [
+        ("sample", "transfer+head+looks", "transfer+head+looks"),
+        ("cpu-scratch", "transfer+head+looks", "scratch"),
+        ("cpu-scratch", "scratch+looks", "scratch+looks"),
+        ("full", "scratch", "transfer"),
+        ("cpu-scratch", "original", "original"),
+    ],
+)
+def test_a_preset_from_outside_keeps_a_recipe_that_starts_as_its_own_does(
+    monkeypatch, capsys, preset, recipe, kept
+):
+    monkeypatch.setenv("BRAINTUMOR_PRESET", preset)
+    settings = config.settings_from("cpu", seed=0, recipe=recipe)
+    assert settings.recipe == kept
+    assert settings.weights == config.PRESETS[preset]["weights"]
+    changed = f"and its recipe '{kept}' instead of '{recipe}'."
+    printed = capsys.readouterr().out
+    assert (changed in printed) == (kept != recipe)
+
+
 def test_settings_never_change_during_a_run():
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.settings_from("sample", seed=0).seed = 1
@@ -90,8 +158,62 @@ def test_folders_belong_to_the_checkout_wherever_it_is_run_from():
 
 def test_options_behind_a_recipe_change_what_it_decides():
     plain = config.parse_recipe("scratch")
-    more = config.parse_recipe("scratch+head+zero_init")
+    more = config.parse_recipe("scratch+zero_init+head")
     assert more == dataclasses.replace(plain, frame="head", zero_init=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "right_name"),
+    [
+        ("scratch+head+zero_init", "scratch+zero_init+head"),
+        ("transfer+looks+looks", "transfer+looks"),
+        ("transfer+looks+head+looks", "transfer+head+looks"),
+    ],
+)
+def test_a_recipe_has_one_name(name, right_name):
+    with pytest.raises(ValueError, match=f"is spelled '{re.escape(right_name)}'.$"):
+        config.parse_recipe(name)
+
+
+def test_two_options_for_one_field_are_refused(monkeypatch):
+    monkeypatch.setitem(config.RECIPE_OPTIONS, "views", {"augmentation": "views"})
+    refused = (
+        r"^The recipe 'transfer\+head\+looks\+views' sets augmentation twice: write "
+        r"'transfer\+head\+views' or 'transfer\+head\+looks'.$"
+    )
+    with pytest.raises(ValueError, match=refused):
+        config.parse_recipe("transfer+head+looks+views")
+
+
+COMMITTED_RUNS = sorted(config.RESULTS_DIR.rglob("settings.json"))
+
+
+@pytest.mark.parametrize("file", COMMITTED_RUNS, ids=lambda file: file.parent.name)
+def test_the_settings_of_committed_runs_can_still_be_asked_for(file):
+    stored = json.loads(file.read_text())
+    names = {field.name for field in dataclasses.fields(config.Settings)}
+    asked = {name: stored[name] for name in names & set(stored)}
+    model = stored["model"]
+    assert runs.run_name(config.Settings(**asked), model) == file.parent.name
+    # as the command line does, which has no option for the epochs of the head
+    preset = asked.pop("preset")
+    head_epochs = asked.pop("head_epochs")
+    assert config.settings_from(preset, **asked).head_epochs == head_epochs
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("imagenet", True),
+        (config.NOT_CHECKED, True),
+        ("random", False),
+        ("mine.weights.h5", False),
+    ],
+)
+def test_what_provenance_says_tells_whether_a_run_started_from_imagenet(
+    weights, expected
+):
+    assert config.starts_from_imagenet(weights) == expected
 
 
 @pytest.mark.parametrize(

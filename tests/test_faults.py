@@ -689,7 +689,7 @@ assert train and validation and not train & validation
 settings = config.settings_from("sample", seed=0, recipe="scratch", weights="random", precision="float32", epochs=1)
 scans, _ = generators.sequences(table, root, settings)
 network = models.build_classifier(settings, "vgg16", 4)
-training.compile_phase(network, training.training_phases(settings, "vgg16")[0], settings.recipe_options, len(scans))
+training.compile_phase(network, training.training_phases(settings, "vgg16")[0], settings.parsed_recipe, len(scans))
 network.train_on_batch(*scans[0])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -1,6 +1,7 @@
 """Does accuracy pay for speed? Each speed-up is taken back, and the training must end as well as before."""
 
 from braintumor import backbones, dataset, generators, models, splits, training
+from braintumor.support import frozen_features
 
 import keras
 import numpy as np
@@ -78,24 +79,24 @@ def fast(losses):
     return {name: losses(**how) for name, how in RECIPES.items()}
 
 
-def three_resamplings(image, matrix, *_):
-    """As the original augments: a class of Keras moves the scan, by a draw of its own."""
-    rotation, shift, flip = (
-        generators.AUGMENTATIONS["original"][name]
-        for name in ("rotation", "shift", "flip")
-    )
+def resample_three_times(change, image):
+    """In place of ``RandomChange.apply``: a class of Keras moves the scan, by a draw of its own."""
+    ranges = generators.AUGMENTATIONS["original"]
     original = ImageDataGenerator(
-        rotation_range=rotation,
-        width_shift_range=shift,
-        height_shift_range=shift,
-        horizontal_flip=flip,
+        rotation_range=ranges["rotation"],
+        width_shift_range=ranges["shift"],
+        height_shift_range=ranges["shift"],
+        horizontal_flip=ranges["flip"],
     )
-    seed = int(1e6 * np.abs(matrix).sum())
-    return (
-        original.random_transform(image[..., None].astype("float32"), seed)[..., 0]
-        .round()
-        .astype("uint8")
-    )
+    seed = int(1e6 * np.abs(change.matrix).sum())
+    scan = image[..., None].astype("float32")
+    moved = original.random_transform(scan, seed)
+    return moved[..., 0].round().astype("uint8")
+
+
+def invert(change, image):
+    """In place of ``RandomChange.apply``: what no validation scan looks like."""
+    return 255 - image
 
 
 def differ(one, other):
@@ -103,22 +104,23 @@ def differ(one, other):
 
 
 @pytest.mark.parametrize(
-    ("how", "module", "name", "slow"),
+    ("recipe", "place", "name", "slow"),
     [
         ("scratch", models, "choose_precision", lambda precision: "float32"),
-        ("scratch", models, "fuse_batch_norms", lambda network: None),
-        ("scratch", generators, "change", three_resamplings),
-        ("head", training, "HEAD_VIEWS", HEAD["epochs"]),  # a new view in each epoch
+        ("scratch", models, "use_fused_kernels", lambda layers, on_gpu: None),
+        ("scratch", generators.RandomChange, "apply", resample_three_times),
+        # a new augmentation in each epoch
+        ("head", frozen_features, "CACHED_AUGMENTATIONS", HEAD["epochs"]),
     ],
-    ids=["bfloat16", "fused batch norm", "one resampling", "features once a view"],
+    ids=["bfloat16", "fused batch norm", "one resampling", "stored features"],
 )
 def test_a_speed_up_costs_no_accuracy(
-    fast, losses, monkeypatch, how, module, name, slow
+    fast, losses, monkeypatch, recipe, place, name, slow
 ):
-    monkeypatch.setattr(module, name, slow)
-    assert not differ(fast[how], losses(**RECIPES[how]))
+    monkeypatch.setattr(place, name, slow)
+    assert not differ(fast[recipe], losses(**RECIPES[recipe]))
 
 
 def test_what_does_cost_accuracy_is_noticed(fast, losses, monkeypatch):
-    monkeypatch.setattr(generators, "change", lambda image, *_: 255 - image)
+    monkeypatch.setattr(generators.RandomChange, "apply", invert)
     assert differ(fast["scratch"], losses(**RECIPES["scratch"]))

@@ -194,9 +194,9 @@ def test_the_optimizer_follows_the_rates(tiny, quick, recipe, kind):
     settings = quick(recipe=recipe)
     network = models.build_classifier(settings, tiny, classes=4)
     phase = training.training_phases(settings, tiny)[-1]
-    training.compile_phase(network, phase, settings.recipe_options, 5)
+    training.compile_phase(network, phase, settings.parsed_recipe, 5)
     assert type(network.optimizer) is getattr(keras.optimizers, kind)
-    expected = training.learning_rates(phase, settings.recipe_options, 5)
+    expected = training.learning_rates(phase, settings.parsed_recipe, 5)
     for step, rate in enumerate(expected):
         network.optimizer.iterations.assign(step)
         found = keras.ops.convert_to_numpy(network.optimizer.learning_rate)
@@ -207,10 +207,10 @@ def test_half_precision_scales_its_loss_and_follows_the_rates(tiny, quick):
     settings = quick(recipe="scratch", precision="mixed_float16")
     network = models.build_classifier(settings, tiny, classes=4)
     phase = training.training_phases(settings, tiny)[-1]
-    training.compile_phase(network, phase, settings.recipe_options, 5)
+    training.compile_phase(network, phase, settings.parsed_recipe, 5)
     assert isinstance(network.optimizer, keras.optimizers.LossScaleOptimizer)
     network.optimizer.iterations.assign(3)
-    rate = training.learning_rates(phase, settings.recipe_options, 5)[3]
+    rate = training.learning_rates(phase, settings.parsed_recipe, 5)[3]
     assert float(
         keras.ops.convert_to_numpy(network.optimizer.learning_rate)
     ) == pytest.approx(rate, abs=1e-10)

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from braintumor.config import SMALLEST_IMAGE
+from braintumor.config import NOT_CHECKED, SMALLEST_IMAGE
 from braintumor.support.download import reachable
 from braintumor.support.files import checksum
 
 import keras
 
 WEIGHTS_HOST = "storage.googleapis.com"  # where keras.applications keeps its weights
-NOT_CHECKED = "imagenet, not checked"  # where there is no fingerprint to compare with
 NO_TOP = "weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 

@@ -27,6 +27,8 @@ SMALLEST_IMAGE = 32  # pixels: the smallest input that VGG16 and ResNet50 accept
 # are computed once, as the backbone is frozen
 CACHED_AUGMENTATIONS = 4
 PRECISIONS = ["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+# what provenance says of ImageNet weights without a fingerprint to compare them with
+NOT_CHECKED = "imagenet, not checked"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Recipe:
             receives. ``unit``: as they are. ``imagenet``: as the ImageNet weights
             expect them. ``centred``: about zero mean and unit variance.
         batch_norm_momentum: Of the moving statistics. None: Keras' default, 0.99.
-        zero_init: Whether residual blocks start as the identity.
+        zero_init: Whether residual blocks start as the identity; needs random weights.
         frame: ``scan``: the whole image is stretched to a square. ``head``: it is
             cropped to the head, and its intensities are spread.
         augmentation: The augmentation of training scans, a key of
@@ -86,14 +88,15 @@ def parse_recipe(name: str) -> Recipe:
     """Turn the name of a recipe, such as ``scratch+head+looks``, into a ``Recipe``.
 
     Args:
-        name: A key of ``RECIPES``, then any keys of ``RECIPE_OPTIONS``, joined by
-            ``+``.
+        name: A key of ``RECIPES``, then any keys of ``RECIPE_OPTIONS`` in the order
+            that they have there, joined by ``+``; so a recipe has one name.
 
     Returns:
         The recipe with these options.
 
     Raises:
-        ValueError: There is no such recipe or option.
+        ValueError: There is no such recipe or option; or options are repeated, in
+            another order, or change the same field.
     """
     base, *options = name.split("+")
     unknown_options = set(options) - set(RECIPE_OPTIONS)
@@ -103,10 +106,41 @@ def parse_recipe(name: str) -> Recipe:
         raise ValueError(
             f"There is no recipe '{name}'; choose one of: {recipes}, {known_options}."
         )
+    in_order = [option for option in RECIPE_OPTIONS if option in options]
+    if options != in_order:
+        right_name = "+".join([base, *in_order])
+        raise ValueError(f"The recipe '{name}' is spelled '{right_name}'.")
     recipe = RECIPES[base]
+    option_of_field: dict[str, str] = {}
     for option in options:
+        for field in RECIPE_OPTIONS[option]:
+            if field in option_of_field:
+                other = option_of_field[field]
+                raise ValueError(
+                    f"The recipe '{name}' sets {field} twice: write "
+                    f"'{_without(name, other)}' or '{_without(name, option)}'."
+                )
+            option_of_field[field] = option
         recipe = dataclasses.replace(recipe, **RECIPE_OPTIONS[option])
     return recipe
+
+
+def _without(name: str, option: str) -> str:
+    """The name of a recipe without one of its options."""
+    return "+".join(part for part in name.split("+") if part != option)
+
+
+def starts_from_imagenet(weights: str) -> bool:
+    """Say whether a run started from ImageNet weights.
+
+    Args:
+        weights: As provenance and ``metrics.csv`` describe them, see
+            ``backbones.describe_weights``.
+
+    Returns:
+        Whether they are those of ImageNet, compared with a fingerprint or not.
+    """
+    return weights in ("imagenet", NOT_CHECKED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +168,8 @@ class Settings:
             of them, or ``leave_out``.
 
     Raises:
-        ValueError: A setting is out of range; the message names it.
+        ValueError: A setting is out of range, or the recipe cannot start from these
+            weights; the message says which.
     """
 
     preset: str
@@ -166,9 +201,25 @@ class Settings:
             raise ValueError(
                 "weights is empty: set it to 'imagenet', 'random' or a file."
             )
+        if self.weights != "random":
+            self._refuse_what_needs_random_weights()
+
+    def _refuse_what_needs_random_weights(self) -> None:
+        recipe = self.parsed_recipe
+        weights = Path(self.weights).name
+        if recipe.base == "scratch":
+            raise ValueError(
+                f"The recipe '{self.recipe}' starts from random weights, not from "
+                f"'{weights}': set weights to 'random', or the recipe to 'transfer'."
+            )
+        if recipe.zero_init:
+            raise ValueError(
+                f"The recipe '{self.recipe}' cannot start from '{weights}': "
+                "+zero_init needs weights='random'."
+            )
 
     @property
-    def recipe_options(self) -> Recipe:
+    def parsed_recipe(self) -> Recipe:
         """The recipe as an object, instead of its name."""
         return parse_recipe(self.recipe)
 
@@ -235,8 +286,10 @@ def settings_from(preset: str, **changes: Any) -> Settings:
 
     Args:
         preset: A key of ``PRESETS``. The environment variable ``BRAINTUMOR_PRESET``
-            overrides it, which is printed.
+            overrides it, which is printed. A recipe among the changes then stays only
+            if it suits that preset, see ``_suits``.
         **changes: Settings that differ from the preset; ``seed`` is always needed.
+            ``weights`` and ``head_epochs`` follow the recipe where they are not named.
 
     Returns:
         The settings.
@@ -246,11 +299,42 @@ def settings_from(preset: str, **changes: Any) -> Settings:
         TypeError: There is no setting of that name, or ``seed`` is missing.
     """
     name = os.environ.get("BRAINTUMOR_PRESET") or preset
-    if name != preset:
-        print(f"BRAINTUMOR_PRESET: the preset '{name}' instead of '{preset}'.")
     if name not in PRESETS:
         known = ", ".join(PRESETS)
         raise ValueError(
             f"There is no preset '{name}'; set BRAINTUMOR_PRESET to one of: {known}."
         )
-    return Settings(preset=name, **{**PRESETS[name], **changes})
+    recipe = changes.get("recipe", PRESETS[name]["recipe"])
+    if name != preset:
+        note = f"the preset '{name}' instead of '{preset}'"
+        if not _suits(recipe, name):
+            own_recipe = PRESETS[name]["recipe"]
+            note += f", and its recipe '{own_recipe}' instead of '{recipe}'"
+            recipe = own_recipe
+        print(f"BRAINTUMOR_PRESET: {note}.")
+    values = {**_preset_with_recipe(name, recipe), **changes, "recipe": recipe}
+    return Settings(preset=name, **values)
+
+
+def _suits(recipe: str, preset: str) -> bool:
+    """Whether a recipe for another preset may stay: it starts where that one's does.
+
+    ``original`` may always stay, as it starts from any weights.
+    """
+    base = parse_recipe(recipe).base
+    return base in ("original", parse_recipe(PRESETS[preset]["recipe"]).base)
+
+
+def _preset_with_recipe(preset: str, recipe: str) -> dict[str, Any]:
+    """The settings of a preset, with those that another recipe needs."""
+    values = {**PRESETS[preset], "recipe": recipe}
+    base = parse_recipe(recipe).base
+    if base == parse_recipe(PRESETS[preset]["recipe"]).base:
+        return values
+    if base == "scratch":
+        values["weights"] = "random"
+    elif base == "transfer":
+        values["weights"] = "imagenet"
+    # only `transfer` begins with the head alone
+    values["head_epochs"] = _CPU["head_epochs"] if base == "transfer" else 0
+    return values

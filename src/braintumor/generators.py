@@ -407,7 +407,7 @@ def subset_sequence(
     labels = sorted(table["label"].unique())
     scans = table[np.isin(table["subset"], subset)]
     class_indices = scans["label"].map(labels.index).to_numpy()
-    frame = settings.recipe_options.frame
+    frame = settings.parsed_recipe.frame
     images, _ = load_images(scans, root, settings.image_size, frame)
     return sequence_class(
         images,
@@ -447,7 +447,7 @@ def sequences(
         validation_scans = subset_sequence(
             table, "validation", root, settings, sequence_class=sequence_class
         )
-    recipe = settings.recipe_options
+    recipe = settings.parsed_recipe
     train_scans = subset_sequence(
         table,
         "train",

@@ -35,7 +35,7 @@ def build_classifier(settings: Settings, name: str, classes: int) -> keras.Model
         ConnectionError: Keras cannot load its own weights.
         ValueError: There is no such backbone, or the file does not hold its weights.
     """
-    recipe = settings.recipe_options
+    recipe = settings.parsed_recipe
     keras.utils.set_random_seed(settings.seed)
     policy_before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(choose_precision(settings.precision))

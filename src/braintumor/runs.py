@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from braintumor import config, dataset
-from braintumor.backbones import NOT_CHECKED, describe_weights, weights_identity
-from braintumor.config import Settings
+from braintumor.backbones import describe_weights, weights_identity
+from braintumor.config import NOT_CHECKED, Settings
 from braintumor.dataset import DataReport
 from braintumor.generators import AUGMENTATIONS, sequences, subset_sequence
 from braintumor.metrics import metrics_row

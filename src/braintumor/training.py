@@ -53,7 +53,7 @@ def training_phases(settings: Settings, model: str) -> list[Phase]:
     Returns:
         One phase or two, in order.
     """
-    recipe = settings.recipe_options
+    recipe = settings.parsed_recipe
     epochs = settings.epochs
     if recipe.base == "transfer":
         head_epochs = min(settings.head_epochs, epochs)
@@ -220,7 +220,7 @@ def fit_phases(
         # entered once more: its checkpoint holds the weights for the next phase.
         if epochs_done > phase.last_epoch:
             continue
-        compile_phase(model, phase, settings.recipe_options, len(train_scans))
+        compile_phase(model, phase, settings.parsed_recipe, len(train_scans))
         if epochs_done >= phase.first_epoch:
             restore_checkpoint(model, keeper.folder, history)
             # another number of devices can make another number of steps
@@ -231,7 +231,7 @@ def fit_phases(
         initial_epoch = max(epochs_done, phase.first_epoch - 1)
         if initial_epoch == phase.last_epoch:
             continue
-        rates = learning_rates(phase, settings.recipe_options, len(train_scans))
+        rates = learning_rates(phase, settings.parsed_recipe, len(train_scans))
         keeper.begin_phase(phase.name, rates)
         if phase.name == "head" and cache_features:
             epochs = range(initial_epoch, phase.last_epoch)

@@ -58,8 +58,10 @@ class Scores:
     Attributes:
         validation: Accuracy on the validation scans, in [0, 1].
         test: Accuracy on the test set, in [0, 1].
-        missed_tumors: Test scans with a tumor that were called ``no_tumor``.
-        false_alarms: Test scans without a tumor that were called a tumor.
+        missed_tumors: Test scans with a tumor that were called ``no_tumor``; empty
+            where the data set has no such class.
+        false_alarms: Test scans without a tumor that were called a tumor; empty where
+            there are none.
     """
 
     validation: list[float]
@@ -88,9 +90,22 @@ def read_metrics(results: Path) -> pd.DataFrame:
 
 
 def select(metrics: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
-    """The rows that have all of these values, in the order of their seeds."""
-    same = (metrics[list(wanted)] == pd.Series(wanted)).all(axis=1)
+    """The rows that have all of these values, in the order of their seeds.
+
+    Weights that are wanted as ``imagenet`` may be described otherwise, see
+    ``config.starts_from_imagenet``.
+    """
+    rows = metrics
+    if "weights" in wanted:
+        rows = metrics.assign(weights=kind_of_weights(metrics))
+    same = (rows[list(wanted)] == pd.Series(wanted)).all(axis=1)
     return metrics[same].sort_values("seed")
+
+
+def kind_of_weights(metrics: pd.DataFrame) -> pd.Series:
+    """The weights of rows, ``imagenet`` for all that are those of ImageNet."""
+    from_imagenet = metrics["weights"].map(config.starts_from_imagenet)
+    return metrics["weights"].mask(from_imagenet, "imagenet")
 
 
 def setting_scores(metrics: pd.DataFrame, **setting: Any) -> Scores:
@@ -109,8 +124,8 @@ def setting_scores(metrics: pd.DataFrame, **setting: Any) -> Scores:
     return Scores(
         validation=validation["accuracy"].tolist(),
         test=test["accuracy"].tolist(),
-        missed_tumors=test["missed_tumors"].astype(int).tolist(),
-        false_alarms=test["false_alarms"].astype(int).tolist(),
+        missed_tumors=test["missed_tumors"].dropna().astype(int).tolist(),
+        false_alarms=test["false_alarms"].dropna().astype(int).tolist(),
     )
 
 

@@ -13,6 +13,7 @@ from docs_values.result_files import (
     SEEDS,
     Scores,
     Setting,
+    kind_of_weights,
     read_settings,
     select,
     setting_scores,
@@ -24,10 +25,12 @@ import pandas as pd
 SETTINGS_ON_GPU = [
     Setting("vgg16", "imagenet", FULL_SIZE, "transfer+head+looks", "full"),
     Setting("vgg16", "imagenet", FULL_SIZE, "transfer", "full"),
+    Setting("resnet50", "imagenet", FULL_SIZE, "transfer", "full"),
 ]
 SETTINGS_ON_CPU = [
     Setting("vgg16", "imagenet", CPU_SIZE, "transfer+head+looks", "cpu"),
     Setting("vgg16", "imagenet", CPU_SIZE, "transfer", "cpu"),
+    Setting("resnet50", "imagenet", CPU_SIZE, "transfer", "cpu"),
     Setting("vgg16", "random", CPU_SIZE, "scratch", "cpu-scratch"),
     Setting("resnet50", "random", CPU_SIZE, "scratch", "cpu-scratch"),
 ]
@@ -171,6 +174,7 @@ def all_settings(metrics: pd.DataFrame) -> list[SettingSummary]:
         A summary of each, those with few seeds included, the most accurate first.
     """
     rows = select(metrics, protocol="patient", subset="test")
+    rows = rows.assign(weights=kind_of_weights(rows))
     columns = ["model", "weights", "image_size", "recipe"]
     summaries = []
     for values, _ in rows.groupby(columns):

@@ -94,7 +94,7 @@ def package(
         "precision": "float32",
         "temperature": temperature,
         "labels": sorted(table["label"].unique()),
-        "frame": settings.recipe_options.frame,
+        "frame": settings.parsed_recipe.frame,
         "threshold": float(np.quantile(similarity, UNLIKE)),
         "use": USE,
     }

@@ -123,7 +123,7 @@ class EpochKeeper(keras.callbacks.Callback):
         self.phase_name = name
         self.rates = rates
         self.seconds_to_first_line = FIRST_LINE
-        if self.settings.recipe_options.ema:
+        if self.settings.parsed_recipe.ema:
             # swaps the averaged weights in while the network is evaluated
             self.average = keras.callbacks.SwapEMAWeights()
         else:
