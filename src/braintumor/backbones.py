@@ -30,6 +30,8 @@ class Backbone:
         scratch_learning_rate: Of AdamW, for batches of 32 scans, from random weights.
             Without batch norm only a lower one is stable.
         imagenet_fingerprint: ``fingerprint`` of its ImageNet weights. None: not known.
+        last_batch_norm_of_block: How the name of the last batch norm of each residual
+            block ends. None: it has no such blocks.
     """
 
     constructor: Callable[..., keras.Model]
@@ -38,6 +40,7 @@ class Backbone:
     fine_tune_from: str
     scratch_learning_rate: float
     imagenet_fingerprint: str | None = None
+    last_batch_norm_of_block: str | None = None
 
 
 # mode "caffe" of keras.applications: 0 to 255, less the mean of blue, green and red;
@@ -59,6 +62,7 @@ RESNET50 = Backbone(
     imagenet_scaling=CAFFE,
     fine_tune_from="conv4_block1_1_conv",
     scratch_learning_rate=1e-3,
+    last_batch_norm_of_block="_3_bn",
 )
 BACKBONES = {"vgg16": VGG16, "resnet50": RESNET50}
 

@@ -43,7 +43,8 @@ class Recipe:
             receives. ``unit``: as they are. ``imagenet``: as the ImageNet weights
             expect them. ``centred``: about zero mean and unit variance.
         batch_norm_momentum: Of the moving statistics. None: Keras' default, 0.99.
-        zero_init: Whether residual blocks start as the identity; needs random weights.
+        zero_init: Whether residual blocks start as the identity; for backbones that
+            have such blocks, from random weights.
         frame: ``scan``: the whole image is stretched to a square. ``head``: it is
             cropped to the head, and its intensities are spread.
         augmentation: The augmentation of training scans, a key of

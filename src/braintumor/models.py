@@ -4,6 +4,8 @@ import dataclasses
 import math
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from braintumor.backbones import backbone_named, build_backbone, imagenet_available
@@ -33,31 +35,61 @@ def build_classifier(settings: Settings, name: str, classes: int) -> keras.Model
     Raises:
         FileNotFoundError: The weights are not here and cannot be had.
         ConnectionError: Keras cannot load its own weights.
-        ValueError: There is no such backbone, or the file does not hold its weights.
+        ValueError: There is no such backbone, the file does not hold its weights, or
+            the recipe is not for this backbone.
     """
     recipe = settings.parsed_recipe
+    if recipe.zero_init:
+        _check_residual_blocks(name)
     keras.utils.set_random_seed(settings.seed)
+    with _dtype_policy(choose_precision(settings.precision)):
+        inputs, base, outputs = _connect_layers(settings, name, classes)
+    if recipe.batch_norm_momentum is not None:
+        for layer in batch_norms(base):
+            layer.momentum = recipe.batch_norm_momentum
+    if recipe.zero_init:
+        _start_blocks_as_identity(base, name)
+    use_fused_kernels(batch_norms(base), on_gpu=_on_gpu())
+    return keras.Model(inputs, outputs, name=name)
+
+
+def _check_residual_blocks(name: str) -> None:
+    """ValueError where a backbone has no residual blocks."""
+    if backbone_named(name).last_batch_norm_of_block is None:
+        raise ValueError(
+            f"{name} has no residual blocks: take a recipe without +zero_init."
+        )
+
+
+@contextmanager
+def _dtype_policy(policy: str) -> Iterator[None]:
+    """Give all layers that are made inside the ``with`` a dtype policy."""
     policy_before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(choose_precision(settings.precision))
+    keras.config.set_dtype_policy(policy)
     try:
-        inputs = keras.Input((settings.image_size, settings.image_size, 1), name="scan")
-        rgb = keras.layers.Concatenate(name="gray_to_rgb")([inputs, inputs, inputs])
-        scaled = scaling_layer(recipe, name)(rgb)
-        base = build_backbone(name, settings.image_size, settings.weights)
-        features = base(scaled)
-        outputs = classification_head(features, classes)
+        yield
     finally:
         keras.config.set_dtype_policy(policy_before)
 
+
+def _connect_layers(
+    settings: Settings, name: str, classes: int
+) -> tuple[keras.KerasTensor, keras.Model, keras.KerasTensor]:
+    """From scan to probabilities: the input, the backbone, the output."""
+    inputs = keras.Input((settings.image_size, settings.image_size, 1), name="scan")
+    rgb = keras.layers.Concatenate(name="gray_to_rgb")([inputs, inputs, inputs])
+    scaled = scaling_layer(settings.parsed_recipe, name)(rgb)
+    base = build_backbone(name, settings.image_size, settings.weights)
+    outputs = classification_head(base(scaled), classes)
+    return inputs, base, outputs
+
+
+def _start_blocks_as_identity(base: keras.Model, name: str) -> None:
+    """Let a residual block begin as its shortcut (arXiv:1706.02677, section 5.1)."""
+    ending = backbone_named(name).last_batch_norm_of_block
     for layer in batch_norms(base):
-        if recipe.batch_norm_momentum is not None:
-            layer.momentum = recipe.batch_norm_momentum
-        ends_residual_block = layer.name.endswith("_3_bn")
-        if recipe.zero_init and settings.weights == "random" and ends_residual_block:
-            # the block starts as the identity (arXiv:1706.02677, section 5.1)
+        if layer.name.endswith(ending):
             layer.gamma.assign(keras.ops.zeros(layer.gamma.shape))
-    use_fused_kernels(batch_norms(base), on_gpu=_on_gpu())
-    return keras.Model(inputs, outputs, name=name)
 
 
 def scaling_layer(recipe: Recipe, name: str) -> keras.layers.Layer:
@@ -73,6 +105,8 @@ def scaling_layer(recipe: Recipe, name: str) -> keras.layers.Layer:
     scalings = {
         "unit": {"scale": 1.0},
         "imagenet": backbone_named(name).imagenet_scaling,
+        # near zero mean and unit variance: scans have a mean and a standard deviation
+        # of 0.18, which become -0.3 and 0.7
         "centred": {"scale": 4.0, "offset": -1.0},
     }
     scaling = scalings[recipe.convention]
@@ -107,6 +141,9 @@ def set_trainable(model: keras.Model, phase: str) -> None:
         model: A classifier.
         phase: ``head``: the backbone is frozen. ``fine_tune``: its late layers train,
             but no batch norm. ``all``: all of it trains, batch norms too.
+
+    Raises:
+        ValueError: There is no such phase.
     """
     base = model.get_layer("backbone")
     if phase == "head":
