@@ -221,7 +221,7 @@ def test_provenance_says_which_weights_they_are(tiny, tiny_file, quick):
     table = pd.DataFrame({"subset": ["train"], "excluded_because": [""]})
     settings = quick(weights=str(tiny_file.parent))
     # what follows the backbone's name says how much of it was used
-    facts = runs.collect_provenance(settings, REPORT, table, model=f"{tiny} up to late")
+    facts = runs.collect_provenance(settings, REPORT, table, model=tiny)
     assert facts["weights"] == "imagenet"
     assert (
         facts["weights_fingerprint"] == backbones.BACKBONES[tiny].imagenet_fingerprint

@@ -323,6 +323,45 @@ def test_another_data_set_is_unverified(root, tmp_path):
     assert report.summary().startswith("unverified data set: 12 scans")
 
 
+def test_a_data_set_may_bring_a_table_of_its_own(tmp_path):
+    """Patients without boxes, and numbers for names; nothing of the published scans is asked for."""
+    root = write_scans(tmp_path / "other", labels=("a", "no_tumor"))
+    table = dataset.scan_table(root, NOTHING_KNOWN)
+    known = table[["path", "sha256"]].assign(group=range(100, 112))
+    known.to_csv(root / "image_groups.csv", index=False)
+    table = dataset.scan_table(root)
+    assert table["group"].tolist() == [str(number) for number in range(100, 112)]
+    assert not table["label_conflict"].any() and table["box_x"].isna().all()
+    report = dataset.verify(root, table)
+    assert (report.name, report.status) == ("other", "verified")
+    assert report.summary() == "verified 12/12"
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [
+        (
+            "path,sha256\na,b\n",
+            "needs the columns path, sha256, group, but lacks group",
+        ),
+        ("", "is no table in CSV"),
+    ],
+)
+def test_a_table_of_its_own_that_cannot_be_used_is_a_sentence(root, content, wrong):
+    (root / "image_groups.csv").write_text(content)
+    with pytest.raises(ValueError, match=f"^'scans/image_groups.csv' {wrong}"):
+        dataset.scan_table(root)
+
+
+def test_where_no_class_is_without_a_tumor_it_is_said_what_the_folder_is_called(
+    tmp_path, root
+):
+    other = write_scans(tmp_path / "other", labels=("glioma", "notumor"))
+    (line,) = check(other, known(root)).summary().splitlines()[1:]
+    assert line.startswith("no class 'no_tumor': ") and "folders of this name" in line
+    assert "no class" not in check(root, known(root)).summary()
+
+
 def test_phantoms_are_called_phantoms_everywhere(root):
     known(root).to_csv(root / dataset.SYNTHETIC_TABLE, index=False)
     report = dataset.verify(root, dataset.scan_table(root))

@@ -46,7 +46,7 @@ def try_file(folder, content):
         assert page.dtype == np.uint8 and page.ndim == 2 and page.size
     for page in found.pages[:2]:
         for frame in ("scan", "head"):
-            assert images.to_square(page, 32, frame)[0].shape == (32, 32)
+            assert images.to_square(page, 32, frame).pixels.shape == (32, 32)
     pixels, problem = images.examine(file)
     assert (pixels is None) == bool(problem)
     if pixels is not None and found.pages:

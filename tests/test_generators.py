@@ -248,11 +248,16 @@ def test_a_flip_alone_mirrors_exactly_left_to_right_half_of_the_time(noise):
 
 
 def test_where_a_shift_leaves_a_gap_the_edge_is_repeated():
-    bright = np.full((16, 16), 200, "uint8")
-    shifted = generators.augment(
-        bright, np.random.default_rng(0), rotation=20, shift=0.2, flip=True
+    """A scan that gets brighter from left to right, so that black or a mirrored edge in the gap would be seen."""
+    gradient = np.tile(np.arange(100, 180, 5, dtype="uint8"), (16, 1))
+    change = generators.RandomChange(
+        np.random.default_rng(0), 16, rotation=0, shift=0, flip=False
     )
-    np.testing.assert_array_equal(shifted, bright)
+    for columns in (5, -5):
+        change.matrix = np.array([[1.0, 0, columns], [0, 1, 0]])
+        shifted = change.apply(gradient)
+        source = np.clip(np.arange(16) + columns, 0, 15)
+        np.testing.assert_array_equal(shifted, gradient[:, source])
 
 
 # --- reading ---
@@ -274,7 +279,7 @@ def test_a_scan_of_any_shape_becomes_a_square(tmp_path):
 
 
 def test_images_in_a_file_are_those_that_were_put_there(noise):
-    images = generators.ImageFile((np.rot90(noise, turn) for turn in range(4)), 16)
+    images = generators.ImagesOnDisk((np.rot90(noise, turn) for turn in range(4)), 16)
     np.testing.assert_array_equal(images[[2, 0]], [np.rot90(noise, 2), noise])
     np.testing.assert_array_equal(images[3], np.rot90(noise, 3))
     assert len(images) == len(list(images)) == 4

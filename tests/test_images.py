@@ -117,7 +117,7 @@ def test_a_line_that_would_be_a_huge_square_is_refused(tmp_path, name):
     assert images.examine(tmp_path / name) == (None, problem)
     assert readers.read_pages(tmp_path / name) == ([], problem)
     longest = np.tile(np.arange(256, dtype="uint8"), 64)[None]
-    square, *_ = images.to_square(longest, 32, "head")
+    square = images.to_square(longest, 32, "head").pixels
     assert square.shape == (32, 32)
 
 

@@ -247,6 +247,13 @@ def test_a_model_has_one_colour_everywhere():
         assert plots.MODEL_COLORS["vgg16"] in used, name
 
 
+def test_every_class_has_a_color_however_many_there_are():
+    labels = [f"class {number}" for number in range(8)]
+    colors = plots.class_colors(labels)
+    assert list(colors) == labels
+    assert len(set(colors.values())) == len(plots.CLASS_PALETTE)
+
+
 def test_scans_keep_their_aspect_and_grey_levels():
     for name, brightest in (("image_grid", 255), ("float_grid", 1)):
         shown = [

@@ -13,6 +13,7 @@ from braintumor import metrics as ours
 import keras
 import numpy as np
 import pandas as pd
+import phantoms
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -561,7 +562,13 @@ def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(
 
 
 @pytest.mark.parametrize(
-    "change", [dict(epochs=2), dict(batch_size=4), dict(max_scans=40)]
+    "change",
+    [
+        dict(epochs=2),
+        dict(batch_size=4),
+        dict(max_scans=40),
+        dict(precision="mixed_bfloat16"),
+    ],
 )
 def test_results_with_other_settings_are_not_taken_for_those_asked_for(
     judged, study, tiny, change
@@ -572,6 +579,31 @@ def test_results_with_other_settings_are_not_taken_for_those_asked_for(
         match=rf"holds results with {{'{setting}': .*}}: remove it to train with",
     ):
         runs.train_and_evaluate(dataclasses.replace(study, **change), tiny)
+
+
+def test_results_of_any_precision_are_taken_where_none_is_asked_for(
+    judged, study, tiny
+):
+    run = runs.train_and_evaluate(dataclasses.replace(study, precision="auto"), tiny)
+    assert run.provenance["precision"] == "float32"
+
+
+def test_results_of_a_data_set_with_a_table_of_its_own_are_read(
+    study, tiny, tmp_path, build_folder, monkeypatch
+):
+    """Training and reading see the same groups, and so the same subsets."""
+    root = tmp_path / "own"
+    table = phantoms.write_phantoms(root, scans=48, seed=3, size=32)
+    (root / dataset.SYNTHETIC_TABLE).rename(root / dataset.REFERENCE_TABLE)
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(root))
+    monkeypatch.setattr(dataset, "locate_data", lambda: root)
+    settings = dataclasses.replace(study, protocol="testing")
+    trained = runs.train_and_evaluate(settings, tiny)
+    assert trained.provenance["data"] == "own"
+    assert set(trained.predictions["group"]) <= set(table["group"])
+    monkeypatch.setattr(runs, "load_study", None)
+    again = runs.train_and_evaluate(settings, tiny)
+    pd.testing.assert_frame_equal(trained.predictions, again.predictions)
 
 
 def test_results_of_the_scans_that_are_named_are_read(

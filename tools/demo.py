@@ -113,8 +113,8 @@ def _picture(
     from braintumor import plots
 
     card = classifier.card
-    square, *_ = images.to_square(pixels, card["image_size"], card["frame"])
-    scan = square.astype("float32")[None, ..., None] / 255
+    square = images.to_square(pixels, card["image_size"], card["frame"])
+    scan = square.pixels.astype("float32")[None, ..., None] / 255
     heatmap = classifier.heatmaps(scan, np.array([card["labels"].index(label)]))
     figure = plots.image_grid(
         list(scan),

@@ -13,14 +13,16 @@ from braintumor.images import IMAGE_ENDINGS
 from braintumor.support import download
 from braintumor.support.files import checksum
 
+import numpy as np
 import pandas as pd
 
-BOX = [
-    "box_x",
-    "box_y",
-    "box_w",
-    "box_h",
-]  # a tumor's bounding box, in pixels of the file
+# scans without a tumor: a tumor that is called so is missed, and such a scan that is
+# called a tumor is a false alarm
+NO_TUMOR = "no_tumor"
+# a tumor's bounding box, in pixels of the file
+BOX = ["box_x", "box_y", "box_w", "box_h"]
+SPLIT_FOLDERS = ["Training", "Testing"]
+REFERENCE_TABLE = "image_groups.csv"  # known scans: of a data folder, or the committed
 SYNTHETIC_ARCHIVE = Path(__file__).with_name("phantoms.zip")  # by tools/phantoms.py
 SYNTHETIC_TABLE = "phantoms.csv"  # marks, and describes, a folder of synthetic scans
 DOWNLOAD_FOLDER = download.DATASET.split("/")[1]
@@ -63,6 +65,7 @@ class DataReport:
         changed: Paths whose content differs.
         extra: Paths that were not published.
         left_out: Paths that cannot be read and are therefore not used.
+        has_no_tumor: Whether there is a class ``NO_TUMOR``.
     """
 
     name: str
@@ -74,6 +77,7 @@ class DataReport:
     changed: list[str]
     extra: list[str]
     left_out: list[str] = dataclasses.field(default_factory=list)
+    has_no_tumor: bool = True
 
     @property
     def banner(self) -> str:
@@ -85,11 +89,22 @@ class DataReport:
         if self.status == "phantoms":
             return f"{self.banner} ({self.scans} scans)"
         if self.status == "unverified":
-            return (
+            lines = [
                 f"unverified data set: {self.scans} scans; "
                 "only copies of a file are kept together, not patients"
+            ]
+        else:
+            lines = [f"verified {self.verified}/{self.expected}", *self._differences()]
+        if not self.has_no_tumor:
+            lines.append(
+                f"no class '{NO_TUMOR}': missed tumors and false alarms are not "
+                f"counted; scans without a tumor belong into folders of this name"
             )
-        lines = [f"verified {self.verified}/{self.expected}"]
+        return "\n".join(lines)
+
+    def _differences(self) -> list[str]:
+        """A line for each kind of difference."""
+        lines = []
         differences = {
             "missing": self.missing,
             "changed": self.changed,
@@ -103,7 +118,7 @@ class DataReport:
                 names += f" and {len(paths) - NAMES_SHOWN} more"
             advice = "only the scans as published repeat the committed results"
             lines.append(f"{len(paths)} {kind} ({advice}): {names}")
-        return "\n".join(lines)
+        return lines
 
 
 def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
@@ -207,20 +222,40 @@ def reference_table(root: Path, data_dir: Path = DATA_DIR) -> pd.DataFrame:
         data_dir: The folder of the committed table.
 
     Returns:
-        ``phantoms.csv`` of the data folder, else the committed ``image_groups.csv``:
-        one row a scan, with ``path``, ``sha256``, ``group``, ``label_conflict`` and
-        ``BOX``.
+        ``phantoms.csv`` or ``image_groups.csv`` of the data folder, else the committed
+        ``image_groups.csv``: one row a scan, with ``path``, ``sha256``, ``group``,
+        ``label_conflict`` and ``BOX``.
 
     Raises:
-        FileNotFoundError: There is neither.
+        FileNotFoundError: There is none.
+        ValueError: The table is damaged, or lacks one of the first three columns.
     """
-    for table in (root / SYNTHETIC_TABLE, data_dir / "image_groups.csv"):
+    tables = [root / SYNTHETIC_TABLE, root / REFERENCE_TABLE]
+    for table in [*tables, data_dir / REFERENCE_TABLE]:
         if table.is_file():
-            return pd.read_csv(table, dtype=_TEXT_COLUMNS)
+            return _read_reference(table)
     raise FileNotFoundError(
         "data/image_groups.csv is missing, so no scan can be verified; "
         "work in a git checkout."
     )
+
+
+def _read_reference(file: Path) -> pd.DataFrame:
+    """A table of known scans; conflicts and boxes may be missing."""
+    needed = ["path", "sha256", "group"]
+    name = f"{file.parent.name}/{file.name}"
+    try:
+        table = pd.read_csv(file, dtype=_TEXT_COLUMNS)
+    except ValueError as error:
+        raise ValueError(f"'{name}' is no table in CSV: write it anew.") from error
+    missing = [column for column in needed if column not in table]
+    if missing:
+        raise ValueError(
+            f"'{name}' needs the columns {', '.join(needed)}, but lacks "
+            f"{', '.join(missing)}."
+        )
+    optional = [column for column in ["label_conflict", *BOX] if column not in table]
+    return table.assign(**dict.fromkeys(optional, np.nan))
 
 
 def scan_table(root: Path, reference: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -241,10 +276,13 @@ def scan_table(root: Path, reference: pd.DataFrame | None = None) -> pd.DataFram
     Raises:
         ValueError: Training and Testing do not hold the same classes.
     """
-    files = sorted(file.relative_to(root).as_posix() for file in root.glob("T*ing/*/*"))
-    matches = pd.Series(files, dtype=str).str.extract(_SCAN_PATH)
+    files = []
+    for folder in SPLIT_FOLDERS:
+        files += [file.relative_to(root) for file in root.glob(f"{folder}/*/*")]
+    paths = sorted(file.as_posix() for file in files)
+    matches = pd.Series(paths, dtype=str).str.extract(_SCAN_PATH)
     table = matches.dropna(ignore_index=True)
-    _say_what_is_skipped(root, sorted(set(files) - set(table["path"])))
+    _say_what_is_skipped(root, sorted(set(paths) - set(table["path"])))
     table["sha256"] = [_checksum_if_readable(root / path) for path in table["path"]]
     # macOS writes an accent behind its letter, others write both as one
     table["label"] = table["label"].str.normalize("NFC")
@@ -282,8 +320,20 @@ def _say_what_is_skipped(root: Path, files: list[str]) -> None:
 
 def _short_labels(labels: pd.Series) -> pd.Series:
     """Labels without their ending ``_tumor``, where each stays another one."""
-    short = labels.str.removesuffix("_tumor").where(labels != "no_tumor", labels)
+    short = labels.str.removesuffix("_tumor").where(labels != NO_TUMOR, labels)
     return short if short.nunique() == labels.nunique() else labels
+
+
+def class_names(table: pd.DataFrame) -> list[str]:
+    """List the classes of a data set.
+
+    Args:
+        table: A ``scan_table``, of all scans.
+
+    Returns:
+        Their labels, sorted: the order of the outputs of a network.
+    """
+    return sorted(table["label"].unique())
 
 
 def _checksum_if_readable(file: Path) -> str:
@@ -340,7 +390,8 @@ def verify(
     in_both = here.keys() & published.keys()
     changed = sorted(path for path in in_both if here[path] != published[path])
 
-    name = download.DATASET
+    has_own_table = (root / REFERENCE_TABLE).exists() and not root.samefile(DATA_DIR)
+    name = root.name if has_own_table else download.DATASET
     if (root / SYNTHETIC_TABLE).exists():
         status = name = "phantoms"
     elif len(extra) > len(here) / 2:
@@ -361,4 +412,5 @@ def verify(
         missing=missing,
         changed=changed,
         extra=extra,
+        has_no_tumor=NO_TUMOR in class_names(table),
     )

@@ -4,14 +4,14 @@ import functools
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from braintumor.config import Settings
-from braintumor.dataset import BOX
-from braintumor.images import read_scan, to_square
+from braintumor.dataset import BOX, class_names
+from braintumor.images import Square, read_scan, to_square
 
 import cv2
 import keras
@@ -41,7 +41,7 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
 SCANS_PER_GENERATOR = 32
 
 
-class ImageFile:
+class ImagesOnDisk:
     """Square images, uint8, kept in a temporary file instead of in memory.
 
     It is indexed like an array of shape (images, size, size).
@@ -70,7 +70,7 @@ class ImageFile:
 
 def load_images(
     table: pd.DataFrame, root: Path, image_size: int, frame: str = "scan"
-) -> tuple[ImageFile, np.ndarray]:
+) -> tuple[ImagesOnDisk, np.ndarray]:
     """Decode all scans of a table, in the order of its rows.
 
     Args:
@@ -86,20 +86,30 @@ def load_images(
     Raises:
         ValueError: A file cannot be read, or has changed since it was listed.
     """
-    boxes = table.reindex(columns=BOX).to_numpy(float, copy=True)
+    boxes = table.reindex(columns=BOX).to_numpy(float)
     checksums = table.get("sha256", [None] * len(table))
+    boxes_in_squares = []
 
-    def load(path, sha256, box):
-        scan = read_scan(root / path, sha256)
-        square, corner, scale = to_square(scan, image_size, frame)
-        # from pixels of the scan to pixels of the square, in place
-        box[:2] = (box[:2] - corner) * scale
-        box[2:] = box[2:] * scale
-        return square
+    def load(path: str, sha256: str | None) -> Square:
+        return to_square(read_scan(root / path, sha256), image_size, frame)
+
+    def pixels_of(squares: Iterable[Square]) -> Iterator[np.ndarray]:
+        # one by one, as all squares together may not fit into memory
+        for box, square in zip(boxes, squares, strict=True):
+            boxes_in_squares.append(_box_in_square(box, square))
+            yield square.pixels
 
     with ThreadPoolExecutor() as pool:
-        squares = pool.map(load, table["path"], checksums, boxes)
-        return ImageFile(squares, image_size), boxes
+        squares = pool.map(load, table["path"], checksums)
+        images = ImagesOnDisk(pixels_of(squares), image_size)
+    return images, np.reshape(boxes_in_squares, boxes.shape)
+
+
+def _box_in_square(box: np.ndarray, square: Square) -> np.ndarray:
+    """A box (x, y, width, height), from pixels of the scan to pixels of the square."""
+    x_and_y = (box[:2] - square.corner) * square.scale
+    width_and_height = box[2:] * square.scale
+    return np.concatenate([x_and_y, width_and_height])
 
 
 def random_affine(
@@ -266,7 +276,8 @@ class ScanSequence(keras.utils.PyDataset):
     fixed by the seed and the epoch, so that a run can be stopped and continued.
 
     Args:
-        images: Squares, uint8, shape (scans, size, size): an array or an ``ImageFile``.
+        images: Squares, uint8, shape (scans, size, size): an array or
+            ``ImagesOnDisk``.
         labels: The class index of each scan, shape (scans,).
         classes: How many classes there are.
         batch_size: Scans in a batch.
@@ -285,7 +296,7 @@ class ScanSequence(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images: np.ndarray | ImageFile,
+        images: np.ndarray | ImagesOnDisk,
         labels: np.ndarray,
         *,
         classes: int,
@@ -404,7 +415,7 @@ def subset_sequence(
     Raises:
         ValueError: A file cannot be read, or has changed since it was listed.
     """
-    labels = sorted(table["label"].unique())
+    labels = class_names(table)
     scans = table[np.isin(table["subset"], subset)]
     class_indices = scans["label"].map(labels.index).to_numpy()
     frame = settings.parsed_recipe.frame

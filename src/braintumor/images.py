@@ -9,7 +9,7 @@ import io
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -278,9 +278,23 @@ def head_square(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     return square, (x, y)
 
 
-def to_square(
-    image: np.ndarray, size: int, frame: str
-) -> tuple[np.ndarray, tuple[int, int], list[float]]:
+class Square(NamedTuple):
+    """The square that a network sees, and where it lies in its image.
+
+    A point of the image, in pixels, is ``(point - corner) * scale`` in the square.
+
+    Attributes:
+        pixels: uint8, shape (size, size).
+        corner: x, y of the upper left corner, in pixels of the image.
+        scale: Pixels of the square for one of the image, along x and y.
+    """
+
+    pixels: np.ndarray
+    corner: tuple[int, int]
+    scale: tuple[float, float]
+
+
+def to_square(image: np.ndarray, size: int, frame: str) -> Square:
     """Make the square that a network of this size sees.
 
     Args:
@@ -290,11 +304,11 @@ def to_square(
             the whole image.
 
     Returns:
-        The uint8 square; x, y of its corner (px of the image); what they are scaled by.
+        The square.
     """
     corner = (0, 0)
     if frame == "head":
         image, corner = head_square(image)
-    square = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    pixels = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
     height, width = image.shape
-    return square, corner, [size / width, size / height]
+    return Square(pixels, corner, (size / width, size / height))

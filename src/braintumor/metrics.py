@@ -8,6 +8,7 @@ bootstrap that draws whole groups, because the scans of one patient resemble eac
 
 from typing import Any
 
+from braintumor.dataset import NO_TUMOR
 from braintumor.splits import KNOWN_PATIENTS
 
 import numpy as np
@@ -16,9 +17,6 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from sklearn.metrics import log_loss
 
-NO_TUMOR = (
-    "no_tumor"  # a tumor called so is missed; such a scan called a tumor, a false alarm
-)
 REPLICATES = 2000  # of the bootstrap
 CALIBRATION_BINS = 15
 DETECTION = [

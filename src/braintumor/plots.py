@@ -174,9 +174,10 @@ def class_colors(labels: Sequence[str]) -> dict[str, str]:
         labels: The classes, sorted.
 
     Returns:
-        A color for each class.
+        A color for each class; from the seventh class on, colors repeat.
     """
-    return dict(zip(labels, CLASS_PALETTE, strict=False))
+    colors = itertools.cycle(CLASS_PALETTE)
+    return {label: next(colors) for label in labels}
 
 
 def show_curves(

@@ -17,11 +17,11 @@ from typing import Any
 from braintumor import config, dataset
 from braintumor.backbones import describe_weights, weights_identity
 from braintumor.config import NOT_CHECKED, Settings
-from braintumor.dataset import DataReport
+from braintumor.dataset import DataReport, class_names
 from braintumor.generators import AUGMENTATIONS, sequences, subset_sequence
 from braintumor.metrics import metrics_row
 from braintumor.models import build_classifier, choose_precision, with_available_weights
-from braintumor.splits import assign_subsets, load_study, stratified_part
+from braintumor.splits import load_study, split_scans
 from braintumor.support.checkpoints import BEST_MODEL
 from braintumor.support.files import read_file, read_model, replace_file, write_table
 from braintumor.training import train
@@ -103,9 +103,11 @@ def run_name(settings: Settings, model: str) -> str:
 def checkpoint_folder(settings: Settings, model: str, table: pd.DataFrame) -> Path:
     """Name the folder of a run's model files.
 
-    Its name ends with a digest of all that decides the training: other settings, other
-    scans or another backend lead to another folder, so nothing stale is ever used. A
-    weights file counts by its content, wherever it lies.
+    Its name ends with a digest of the settings, the scans (path, content, label and
+    subset) and the backend: where one of these differs, so does the folder. A weights
+    file counts by its content, wherever it lies. The digest knows nothing of the code,
+    of versions of libraries and of the hardware: after a change of a constant, such as
+    a learning rate in ``training``, remove ``build/models`` by hand.
 
     Args:
         settings: Of the run.
@@ -208,6 +210,9 @@ def stored_run(settings: Settings, model: str) -> Run | None:
     for name in SETTINGS_NOT_IN_NAME:
         if run.provenance[name] != asked[name]:
             different[name] = run.provenance[name]
+    precision = run.provenance["precision"]
+    if settings.precision not in ("auto", precision):
+        different["precision"] = precision
     different.update(different_weights(run.provenance, settings.weights, model))
     if different:
         raise ValueError(
@@ -232,9 +237,8 @@ def check_scans(run: Run, settings: Settings) -> None:
     if root is None:  # such as where only the committed results are read
         return
     listed = dataset.scan_table(root)
-    table = listed[~listed["path"].isin(run.provenance["left_out"])]
-    part = stratified_part(table, settings.max_scans, settings.seed)
-    table = assign_subsets(part, settings.protocol, settings.seed)
+    readable = listed[~listed["path"].isin(run.provenance["left_out"])]
+    table = split_scans(readable, settings)
     evaluated = table[table["subset"].isin(EVALUATION_SUBSETS)]
     identity = ["path", "sha256", "label", "subset"]
     expected = evaluated[identity].sort_values("path", ignore_index=True)
@@ -361,7 +365,7 @@ def predict(
     Raises:
         ValueError: The network has another number of classes, or a file cannot be read.
     """
-    labels = sorted(table["label"].unique())
+    labels = class_names(table)
     outputs = network.output_shape[-1]
     if outputs != len(labels):
         raise ValueError(
@@ -420,6 +424,8 @@ def collect_provenance(
     report: DataReport,
     table: pd.DataFrame,
     network: keras.Model | None = None,
+    *,
+    model: str = "",
     **more: Any,
 ) -> dict[str, Any]:
     """Say what a result rests on: data, settings, counts, versions; no paths.
@@ -430,17 +436,16 @@ def collect_provenance(
         table: Scans with their subsets.
         network: The classifier before it is trained. None: weights that are not random
             are loaded to look at them.
-        **more: Whatever else the result rests on. ``model`` is the backbone, and what
-            may follow that word.
+        model: The backbone. May be left out where the weights are random.
+        **more: Whatever else the result rests on, by the name of its entry.
 
     Returns:
         The provenance, as ``settings.json`` holds it.
 
     Raises:
         FileNotFoundError: The weights file is missing.
-        ValueError: It holds no weights of that backbone, or ``model`` names none.
+        ValueError: It holds no weights of that backbone, or there is no such backbone.
     """
-    backbone = more.get("model", "").partition(" ")[0]
     base = None if network is None else network.get_layer("backbone")
     excluded = table[table["subset"] == "excluded"]
     backend = keras.backend.backend()
@@ -452,10 +457,12 @@ def collect_provenance(
         "checksums": f"{report.status} {report.verified}/{report.expected}",
         "left_out": report.left_out,
     }
+    if model:
+        provenance["model"] = model
     provenance.update(more)
     provenance.update(dataclasses.asdict(settings))
     # what the weights are, in place of a setting that may be a path
-    provenance.update(describe_weights(backbone, settings.weights, base))
+    provenance.update(describe_weights(model, settings.weights, base))
     provenance["precision"] = choose_precision(settings.precision)
     subsets = table["subset"].value_counts().sort_index()
     provenance["subsets"] = subsets.to_dict()

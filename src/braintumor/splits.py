@@ -5,7 +5,7 @@ from pathlib import Path
 
 from braintumor import dataset, images
 from braintumor.config import FOLDS, PROTOCOLS, Settings
-from braintumor.dataset import DataReport
+from braintumor.dataset import NO_TUMOR, DataReport
 
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
@@ -63,8 +63,24 @@ def load_study(settings: Settings) -> tuple[Path, pd.DataFrame, DataReport]:
         ValueError: See ``load_scans`` and ``assign_subsets``.
     """
     root, table, report = load_scans(settings)
+    return root, split_scans(table, settings), report
+
+
+def split_scans(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Choose the scans that the settings ask for, and split them.
+
+    Args:
+        table: A ``dataset.scan_table``.
+        settings: ``max_scans``, ``protocol`` and ``seed`` decide.
+
+    Returns:
+        The part, see ``stratified_part``, with the columns of ``assign_subsets``.
+
+    Raises:
+        ValueError: See ``assign_subsets``.
+    """
     part = stratified_part(table, settings.max_scans, settings.seed)
-    return root, assign_subsets(part, settings.protocol, settings.seed), report
+    return assign_subsets(part, settings.protocol, settings.seed)
 
 
 def assign_subsets(table: pd.DataFrame, protocol: str, seed: int) -> pd.DataFrame:
@@ -104,11 +120,16 @@ def assign_subsets(table: pd.DataFrame, protocol: str, seed: int) -> pd.DataFram
         return table
 
     folds = _folds_of_whole_groups(table, seed)
-    held_out = int(protocol.partition("-")[2] or 0)
-    table.loc[folds[held_out], "subset"] = "validation"
+    table.loc[folds[_held_out_fold(protocol)], "subset"] = "validation"
     if protocol == "source":
         _leave_one_source_out(table, folds)
     return table
+
+
+def _held_out_fold(protocol: str) -> int:
+    """The fold that validates: ``patient-2`` names its own, others take the first."""
+    _, _, fold = protocol.partition("-")
+    return int(fold) if fold else 0
 
 
 def _hold_out_first_by_name(table: pd.DataFrame) -> None:
@@ -149,7 +170,7 @@ def _folds_of_whole_groups(table: pd.DataFrame, seed: int) -> list[pd.Index]:
 
 def _leave_one_source_out(table: pd.DataFrame, folds: list[pd.Index]) -> None:
     """Move the tumors of another source, and some scans without one, in place."""
-    without_tumor = table["label"] == "no_tumor"
+    without_tumor = table["label"] == NO_TUMOR
     known_patient = table["group"].str.startswith(KNOWN_PATIENTS)
     usable = table["subset"].isin(["train", "validation"])
     foreign_tumor = usable & ~known_patient & ~without_tumor
