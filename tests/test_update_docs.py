@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from braintumor import metrics
+from braintumor import config, metrics
 
 import pandas as pd
 import pytest
@@ -136,6 +136,22 @@ def test_a_network_that_was_not_run_is_named_until_it_is():
     assert results_table.models_not_run(vgg16) == ["resnet50"]
     both = pd.concat([vgg16, metrics_of([0.9], model="resnet50")])
     assert results_table.models_not_run(both) == []
+
+
+def test_a_network_from_imagenet_weights_without_fingerprint_has_its_row():
+    runs = metrics_of([0.8, 0.9, 1.0], model="resnet50", weights=config.NOT_CHECKED)
+    (row,) = results_table.table_rows(runs)
+    assert (row.setting.model, row.setting.preset) == ("resnet50", "full")
+    assert results_table.models_not_run(runs) == ["vgg16"]
+    (summary,) = results_table.all_settings(runs)
+    assert summary.weights == "imagenet" and summary.scores.seeds == 3
+
+
+def test_a_data_set_without_scans_without_a_tumor_has_no_missed_tumors():
+    runs = metrics_of([0.8, 0.9, 1.0])
+    runs[["missed_tumors", "false_alarms"]] = float("nan")
+    (row,) = results_table.table_rows(runs)
+    assert row.scores.missed_tumors == row.scores.false_alarms == []
 
 
 @pytest.mark.parametrize(

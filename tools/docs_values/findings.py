@@ -5,6 +5,7 @@ from pathlib import Path
 
 from braintumor import metrics as scoring
 from braintumor import splits
+from braintumor.dataset import NO_TUMOR
 from docs_values.formatting import Estimate
 from docs_values.result_files import (
     CPU_SIZE,
@@ -25,8 +26,6 @@ from docs_values.result_files import (
 )
 
 import pandas as pd
-
-NO_TUMOR = "no_tumor"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from braintumor.dataset import NO_TUMOR
 from docs_values.formatting import Estimate
 from docs_values.result_files import (
     SEEDS,
@@ -17,7 +18,6 @@ from docs_values.result_files import (
 import pandas as pd
 
 FEWEST_GROUPS = 10  # with fewer, a bootstrap over groups says nothing
-NO_TUMOR = "no_tumor"
 
 
 @dataclass(frozen=True)
