@@ -23,6 +23,7 @@ NAMES = [
     "03_train_vgg16",
     "04_train_resnet50",
     "05_compare",
+    "06_predict",
 ]
 
 
@@ -41,7 +42,15 @@ def test_in_a_quick_run_the_longest_of_notebooks_side_by_side_comes_first():
         ["01_download"],
         ["04_train_resnet50", "03_train_vgg16", "02_explore"],
         ["05_compare"],
+        ["06_predict"],
     ]
+
+
+def test_every_notebook_of_a_quick_run_is_known_to_the_forecast():
+    main_notebooks = [file.stem for file in run_notebooks.find_notebooks(["0[1-6]_*"])]
+    assert main_notebooks == NAMES == list(forecast.NOTEBOOK_SECONDS)
+    (side_by_side,) = run_notebooks.SIDE_BY_SIDE
+    assert sorted([*side_by_side, *forecast.RUN_ALONE]) == NAMES
 
 
 def test_a_whole_study_runs_one_notebook_at_a_time():

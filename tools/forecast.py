@@ -25,7 +25,9 @@ NOTEBOOK_SECONDS = {
     "03_train_vgg16": 16.0,
     "04_train_resnet50": 38.0,
     "05_compare": 17.0,
+    "06_predict": 7.0,
 }
+RUN_ALONE = ["01_download", "05_compare", "06_predict"]  # the others run in pairs
 PYTHON_SECONDS = 0.012
 # Floating-point operations of the sample's trainings, as matrix products of the same
 # duration (TFLOP): small feature maps and updates of the weights included.
@@ -55,11 +57,14 @@ def quick_run_sentence(notebooks: list[str]) -> str:
     for name in notebooks:
         training_seconds = TRAINING_TFLOP.get(name, 0.0) / tflop_per_second
         seconds[name] = NOTEBOOK_SECONDS.get(name, 15.0) * slower + training_seconds
-    # two notebooks at a time, but for the first and the last, which run alone
-    side_by_side = sum(seconds.values()) / 2
-    longest = max(seconds.values(), default=0.0)
-    alone = seconds.get("01_download", 0.0) + seconds.get("05_compare", 0.0)
-    whole = alone + max(side_by_side - alone / 2, longest)
+    alone = 0.0
+    in_pairs = [0.0]
+    for name, duration in seconds.items():
+        if name in RUN_ALONE:
+            alone += duration
+        else:
+            in_pairs.append(duration)
+    whole = alone + max(sum(in_pairs) / 2, max(in_pairs))
     minutes = max(1, round(whole / 60))
     unit = "minute" if minutes == 1 else "minutes"
     return f"These notebooks take about {minutes} {unit} on this machine."

@@ -35,7 +35,7 @@ WORKERS = 2  # networks as small as those of a quick run keep one core busy each
 
 # In a quick run, the notebooks of one row read no results of each other, and run side
 # by side. The one that takes longest comes first.
-SIDE_BY_SIDE = (("04_train_resnet50", "03_train_vgg16", "02_explore", "02b_audit"),)
+SIDE_BY_SIDE = (("04_train_resnet50", "03_train_vgg16", "02_explore"),)
 
 RESULT_COLUMNS = [  # of metrics.csv; shown at the end
     "model",
@@ -379,6 +379,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     quick = arguments.preset == "sample"
+    if arguments.preset:
+        # the option decides in this process, too, whatever the variable said before
+        os.environ["BRAINTUMOR_PRESET"] = arguments.preset
     sources = find_notebooks(arguments.notebooks)
     results = config.settings_from(arguments.preset or "cpu", seed=0).results_dir
 
