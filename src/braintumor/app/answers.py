@@ -145,17 +145,18 @@ def answer(pages: list[Page], classifier: Classifier) -> list[Answer]:
     """
     labels = classifier.card["labels"]
     threshold = classifier.card["threshold"]
-    readable = [page for page in pages if not page.problem]
-    predictions = _predict(readable, classifier)
+    readable = [index for index, page in enumerate(pages) if not page.problem]
+    predictions = _predict([pages[index] for index in readable], classifier)
+    prediction_of = dict(zip(readable, predictions, strict=True))
     answers = []
-    for page in pages:
+    for index, page in enumerate(pages):
         probabilities = {}
         similarity = math.nan
         problem = page.problem
-        if not problem:
-            row, similarity = next(predictions)
-            if all(math.isfinite(number) for number in (*row, similarity)):
-                probabilities = dict(zip(labels, row, strict=True))
+        if index in prediction_of:
+            values, similarity = prediction_of[index]
+            if all(math.isfinite(number) for number in (*values, similarity)):
+                probabilities = dict(zip(labels, values, strict=True))
             else:
                 problem = NO_NUMBERS
         answers.append(
@@ -184,7 +185,7 @@ def _predict(
         squares = []
         for page in part:
             assert page.pixels is not None  # as there is no problem
-            squares.append(to_square(page.pixels, size, frame)[0])
+            squares.append(to_square(page.pixels, size, frame).pixels)
         scans = np.stack(squares)[..., None].astype("float32") / 255
         prediction = classifier.predict(scans)
         probabilities = prediction.probabilities.tolist()

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-SCANS_AT_ONCE = 64  # whose feature maps are in memory together
+HEATMAPS_AT_ONCE = 64  # scans whose feature maps are in memory together
 
 
 def grad_cam(
@@ -32,10 +32,13 @@ def grad_cam(
         float32 (n, size, size), largest value 1; all 0 where no feature speaks for the
         class.
     """
+    import keras
+
     pooled = model.get_layer("pooled")
     hidden = model.get_layer("hidden")
     last = model.get_layer("probabilities")
-    features, hidden_units = _activations(model, [pooled.input, hidden.output], images)
+    watched = keras.Model(model.inputs, [pooled.input, hidden.output])
+    features, hidden_units = activations(watched, images)
     first_kernel = _float32(hidden.kernel)
     last_kernel = _float32(last.kernel)
     # the gradient of each class logit by the pooled features, (n, features)
@@ -45,21 +48,22 @@ def grad_cam(
     return heatmaps_from(evidence, images.shape[1])
 
 
-def _activations(
-    model: "keras.Model", tensors: list, images: np.ndarray
-) -> list[np.ndarray]:
-    """The values of symbolic tensors inside a model for all images, float32."""
-    import keras
+def activations(watched: "keras.Model", images: np.ndarray) -> list[np.ndarray]:
+    """Compute the outputs of a model for all images, a part at a time.
 
-    watched = keras.Model(model.inputs, tensors)
-    parts_count = -(-len(images) // SCANS_AT_ONCE)
-    parts = [
-        watched([part], training=False) for part in np.array_split(images, parts_count)
-    ]
-    activations = []
-    for values in zip(*parts, strict=True):
-        activations.append(np.concatenate([_float32(value) for value in values]))
-    return activations
+    Args:
+        watched: A model with several outputs, such as of layers inside a network.
+        images: (n, size, size, 1), in [0, 1].
+
+    Returns:
+        Each output, float32.
+    """
+    parts_count = -(-len(images) // HEATMAPS_AT_ONCE)
+    parts = []
+    for part in np.array_split(images, parts_count):
+        outputs = watched([part], training=False)
+        parts.append([_float32(output) for output in outputs])
+    return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
 
 def _float32(tensor: object) -> np.ndarray:

@@ -6,13 +6,12 @@ from typing import NamedTuple, Self
 
 from braintumor.app.cards import Card, check_fit, read_card
 from braintumor.app.engines import CARD, HEATMAPS, INPUT, Prediction
-from braintumor.app.gradcam import heatmaps_from
+from braintumor.app.gradcam import HEATMAPS_AT_ONCE, heatmaps_from
 
 import numpy as np
 import onnxruntime
 
 ERRORS_ONLY = 3
-SCANS_AT_ONCE = 64  # whose heatmaps are made together
 
 
 class OnnxClassifier(NamedTuple):
@@ -55,7 +54,7 @@ class OnnxClassifier(NamedTuple):
 
     def heatmaps(self, scans: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """See ``engines.Classifier``."""
-        parts_count = -(-len(scans) // SCANS_AT_ONCE)
+        parts_count = -(-len(scans) // HEATMAPS_AT_ONCE)
         maps = []
         for part in np.array_split(scans, parts_count):
             maps.append(self.network.run([HEATMAPS], {INPUT: part})[0])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from braintumor import plots
-from braintumor.app.gradcam import SCANS_AT_ONCE, grad_cam, heatmaps_from, upsample
+from braintumor.app.gradcam import activations, grad_cam, heatmaps_from, upsample
 from braintumor.images import head_frame
 from braintumor.metrics import mean_interval, with_bounds
 
@@ -43,23 +43,13 @@ def fine_grad_cam(
     before_pooling = keras.Model(base.inputs, last_convolution)
     hidden = model.get_layer("hidden")
     watched = keras.Model(model.inputs, [before_pooling(scaling.output), hidden.output])
-    features, hidden_units = _activations(watched, images)
+    features, hidden_units = activations(watched, images)
     first_kernel = keras.ops.convert_to_numpy(hidden.kernel).astype("float32")
     last_kernel = keras.ops.convert_to_numpy(model.get_layer("probabilities").kernel)
     active = hidden_units > 0
     weights = (active * last_kernel.T[classes]) @ first_kernel.T
     evidence = np.einsum("nhwc,nc->nhw", features, weights)
     return heatmaps_from(evidence, images.shape[1])
-
-
-def _activations(watched: keras.Model, images: np.ndarray) -> list[np.ndarray]:
-    """The outputs of a model for all images, float32, a part at a time."""
-    parts = []
-    for part in np.array_split(images, -(-len(images) // SCANS_AT_ONCE)):
-        outputs = watched([part], training=False)
-        parts.append([keras.ops.convert_to_numpy(output) for output in outputs])
-    joined = [np.concatenate(values) for values in zip(*parts, strict=True)]
-    return [values.astype("float32") for values in joined]
 
 
 def compare_with_baselines(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from braintumor import plots
+from braintumor.app.answers import SCANS_AT_ONCE
 from braintumor.metrics import mean_interval
 
 import keras
@@ -15,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import ndimage
 
-SCANS_AT_ONCE = 32
 # where nearly all predictions are one class, accuracy is the share of that class
 CONSTANT = 0.95
 
