@@ -17,8 +17,9 @@ from braintumor.app.engines import (
     Classifier,
     load_classifier,
 )
-from braintumor.app.keras_engine import KerasClassifier
+from braintumor.app.keras_engine import CARD_FILE, KerasClassifier
 from braintumor.config import BUILD_DIR, MODELS_DIR, Settings
+from braintumor.dataset import class_names
 from braintumor.generators import ScanSequence, subset_sequence
 from braintumor.metrics import fit_temperature
 from braintumor.models import build_classifier, with_available_weights
@@ -30,6 +31,7 @@ from braintumor.runs import (
     run_name,
 )
 from braintumor.splits import load_study
+from braintumor.support.checkpoints import BEST_MODEL
 from braintumor.support.download import DATASET
 from braintumor.support.files import checksum, replace_file
 
@@ -93,7 +95,7 @@ def package(
         **collect_provenance(settings, report, table, model=model),
         "precision": "float32",
         "temperature": temperature,
-        "labels": sorted(table["label"].unique()),
+        "labels": class_names(table),
         "frame": settings.parsed_recipe.frame,
         "threshold": float(np.quantile(similarity, UNLIKE)),
         "use": USE,
@@ -102,7 +104,7 @@ def package(
     def write(temporary: Path) -> None:
         network.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr("card.json", json.dumps(card, indent=1))
+            archive.writestr(CARD_FILE, json.dumps(card, indent=1))
 
     file = folder / f"braintumor-{run_name(settings, model)}.keras"
     replace_file(file, write)
@@ -292,9 +294,10 @@ def release(settings: Settings, model: str, folder: Path = MODELS_DIR) -> Path:
         FileNotFoundError: The run has no network here.
         ValueError: The file is too large, or answers otherwise than Keras does.
     """
+    settings = with_available_weights(settings, model)
     root, table, _ = load_study(settings)
     name = run_name(settings, model)
-    if not (checkpoint_folder(settings, model, table) / "best.keras").exists():
+    if not (checkpoint_folder(settings, model, table) / BEST_MODEL).exists():
         raise FileNotFoundError(
             f"'{name}' has no network in build/models: train it here first, with "
             "'python -m braintumor train' and the same options."

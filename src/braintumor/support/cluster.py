@@ -170,7 +170,7 @@ def train_and_evaluate(settings: Settings, model: str, share: Share) -> runs.Run
     stored = runs.stored_run(settings, model)
     if stored is not None and stored.evaluated_on_test_set:
         runs.check_scans(stored, settings)
-        return stored
+        return stored if share.is_first else None
     preparation = runs.prepare(settings, model)
     sequence_class = partial(SharedScanSequence, share=share)
     train_scans, validation_scans = sequences(
