@@ -189,9 +189,19 @@ def two_sequences():
     return made_up
 
 
+class Trained(NamedTuple):
+    """A run, packaged as a classifier."""
+
+    settings: object  # config.Settings
+    table: object  # its scans with their subsets, a DataFrame
+    root: Path  # the data folder
+    file: Path  # the classifier
+    folder: Path  # of all files that the run wrote
+
+
 @pytest.fixture(scope="session")
 def trained(few_phantoms, tmp_path_factory):
-    """A short training of the backbone ``tiny`` on phantoms, packaged: settings, table, root, file and folder."""
+    """A short training of the backbone ``tiny`` on phantoms, see ``Trained``."""
     from braintumor import backbones, config, runs, splits
     from braintumor.app import release
 
@@ -215,13 +225,8 @@ def trained(few_phantoms, tmp_path_factory):
         )
         runs.train_and_evaluate(settings, "tiny")
         _, table, _ = splits.load_study(settings)
-        return (
-            settings,
-            table,
-            root,
-            release.package(settings, "tiny", folder / "classifiers"),
-            folder,
-        )
+        file = release.package(settings, "tiny", folder / "classifiers")
+        return Trained(settings, table, root, file, folder)
 
 
 def write_dicom(

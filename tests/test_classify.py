@@ -17,11 +17,11 @@ RAMP = np.arange(0, 1000, 5).reshape(10, 20)
 
 @pytest.fixture(scope="module")
 def classifier(trained):
-    return classify.load_classifier(trained[3])
+    return classify.load_classifier(trained.file)
 
 
 def test_a_packaged_classifier_is_one_file_that_says_what_it_is(trained, classifier):
-    file, card = trained[3], classifier[1]
+    file, card = trained.file, classifier.card
     assert file.name == "braintumor-tiny-scratch-original-32px-seed0.keras"
     assert [other.name for other in file.parent.iterdir()] == [file.name]
     assert card["labels"] == LABELS and "not for diagnosis" in card["use"]
@@ -34,7 +34,7 @@ def test_a_packaged_classifier_is_one_file_that_says_what_it_is(trained, classif
         "seed",
         "versions",
     } <= set(card)
-    assert str(trained[4]) not in json.dumps(card)
+    assert str(trained.folder) not in json.dumps(card)
 
 
 def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifier):
@@ -48,7 +48,7 @@ def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifi
             root,
             settings,
         )
-    expected = metrics.with_temperature(before, classifier[1]["temperature"])
+    expected = metrics.with_temperature(before, classifier.card["temperature"])
     said = classify.classify([root / path for path in before["path"]], classifier)
     columns = [f"p_{label}" for label in LABELS]
     np.testing.assert_allclose(said[columns], expected[columns], atol=1e-5)
@@ -61,7 +61,7 @@ def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifi
 def test_a_training_scan_is_as_similar_as_can_be_and_one_in_twenty_of_validation_is_unlike(
     trained, classifier
 ):
-    table, root = trained[1:3]
+    table, root = trained.table, trained.root
     said = {
         subset: classify.classify([root / path for path in rows["path"]], classifier)
         for subset, rows in table.groupby("subset")
@@ -74,7 +74,7 @@ def test_a_training_scan_is_as_similar_as_can_be_and_one_in_twenty_of_validation
 
 def test_what_is_no_scan_is_flagged_in_words_as_well(trained, classifier):
     scans = [
-        images.read_scan(file) for file in sorted(trained[2].glob("Testing/*/*.jpg"))
+        images.read_scan(file) for file in sorted(trained.root.glob("Testing/*/*.jpg"))
     ]
     noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64), dtype="uint8")
     blank = np.full((30, 30), 128, "uint8")
@@ -87,7 +87,7 @@ def test_what_is_no_scan_is_flagged_in_words_as_well(trained, classifier):
 
 
 def test_a_folder_a_list_and_an_array_give_the_same_answers(trained, classifier):
-    root = trained[2]
+    root = trained.root
     folder = classify.classify(root / "Testing", classifier)
     files = sorted(root.glob("Testing/*/*.jpg"))
     assert folder["file"].tolist() == list(map(str, files))
@@ -102,7 +102,7 @@ def test_a_folder_a_list_and_an_array_give_the_same_answers(trained, classifier)
 
 
 def test_memory_does_not_grow_with_the_number_of_files(trained, classifier):
-    files = sorted(trained[2].glob("Testing/*/*.jpg")) * 9
+    files = sorted(trained.root.glob("Testing/*/*.jpg")) * 9
     sizes = [len(table) for table in classify.classify_batches(files, classifier)]
     assert sum(sizes) == len(files) and max(sizes) == 32
 
@@ -131,7 +131,7 @@ def test_each_frame_of_dicom_is_answered_and_no_word_about_the_patient_leaves_it
     tmp_path, dicom, trained, capsys
 ):
     dicom(tmp_path / "frames.dcm", np.stack([RAMP, RAMP[:, ::-1], RAMP // 2]))
-    arguments = ["classify", str(tmp_path / "frames.dcm"), "--model", str(trained[3])]
+    arguments = ["classify", str(tmp_path / "frames.dcm"), "--model", str(trained.file)]
     assert command.main([*arguments, "--json"]) == 0
     assert command.main([*arguments, "--into", str(tmp_path / "said.csv")]) == 0
     text, errors = capsys.readouterr()
@@ -143,8 +143,8 @@ def test_each_frame_of_dicom_is_answered_and_no_word_about_the_patient_leaves_it
 def test_the_command_says_a_line_a_file_and_ends_with_1_where_one_was_bad(
     trained, tmp_path, capsys
 ):
-    files = [str(file) for file in sorted(trained[2].glob("Testing/*/*.jpg"))[:2]]
-    arguments = ["--model", str(trained[3])]
+    files = [str(file) for file in sorted(trained.root.glob("Testing/*/*.jpg"))[:2]]
+    arguments = ["--model", str(trained.file)]
     assert command.main(["classify", *files, *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and all(
@@ -172,7 +172,7 @@ def test_a_classifier_that_is_not_there_is_a_sentence_and_no_traceback(tmp_path)
 
 def test_a_folder_without_images_is_a_sentence(trained, tmp_path):
     with pytest.raises(SystemExit, match="^There is no image in what was named.$"):
-        command.main(["classify", str(tmp_path), "--model", str(trained[3])])
+        command.main(["classify", str(tmp_path), "--model", str(trained.file)])
 
 
 def test_values_that_are_no_numbers_are_no_answer(thermometer, tmp_path):
@@ -265,18 +265,20 @@ def test_an_exported_classifier_gives_the_same_probabilities(
     file = tmp_path / ("model.xml" if to == "openvino" else "model.onnx")
     assert (
         command.main(
-            ["export", "--model", str(trained[3]), "--to", to, "--into", str(file)]
+            ["export", "--model", str(trained.file), "--to", to, "--into", str(file)]
         )
         == 0
     )
     scans = [
         cv2.resize(
-            images.read_scan(trained[2] / path), (32, 32), interpolation=cv2.INTER_AREA
+            images.read_scan(trained.root / path),
+            (32, 32),
+            interpolation=cv2.INTER_AREA,
         )
-        for path in trained[1]["path"]
+        for path in trained.table["path"]
     ]
     pixels = np.float32(scans)[..., None]
-    expected = classifier[0].predict(pixels / 255, verbose=0)["probabilities"]
+    expected = classifier.network.predict(pixels / 255, verbose=0)["probabilities"]
     if to == "openvino":
         how = {"INFERENCE_PRECISION_HINT": "f32"}
         found = runtime.Core().compile_model(str(file), "CPU", how)(pixels)

@@ -148,10 +148,10 @@ def model(request, trained, tmp_path_factory):
     """A classifier of either kind."""
     pytest.importorskip("gradio", reason=needs_gradio)
     if request.param == "keras":
-        return trained[3]
+        return trained.file
     pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
     file = tmp_path_factory.mktemp("demo") / "classifier.onnx"
-    release.write_onnx(engines.load_classifier(trained[3]), file)
+    release.write_onnx(engines.load_classifier(trained.file), file)
     return file
 
 
@@ -171,7 +171,7 @@ def test_a_scan_gives_probabilities_and_heat_and_nothing_is_sent_elsewhere(
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
     page.wait_for_selector("text=not for diagnosis")
-    scan = next(trained[2].glob("Testing/glioma_tumor/*.jpg"))
+    scan = next(trained.root.glob("Testing/glioma_tumor/*.jpg"))
     page.set_input_files("input[type=file]", str(scan))
     page.wait_for_selector("text=Most like", timeout=60_000)
     for label in ("glioma", "meningioma", "no tumor", "pituitary"):
@@ -225,7 +225,7 @@ def test_behind_a_proxy_it_opens_and_no_upload_is_left(trained, dicom, number):
         folder = Path(name)
         scan = dicom(folder / "scan.dcm", np.arange(600).reshape(20, 30))
         proxies = {"http_proxy": nowhere, "https_proxy": nowhere}
-        page = Page(trained[3], folder, **proxies)
+        page = Page(trained.file, folder, **proxies)
         asking = client.Client(page.address, verbose=False, download_files=False)
         upload = client.handle_file(str(scan))
         assert "Most like" in str(asking.predict(upload, api_name="/answer"))

@@ -36,14 +36,15 @@ def test_a_head_learns_from_features_what_it_learns_from_scans(
 def test_the_frozen_backbone_sees_each_view_once(
     tiny, quick, two_sequences, monkeypatch, tmp_path
 ):
-    settings, seen = quick(epochs=7, head_epochs=7), []
+    settings = quick(epochs=7, head_epochs=7)
     read = generators.ScanSequence.__getitem__
-    monkeypatch.setattr(
-        generators.ScanSequence,
-        "__getitem__",
-        lambda self, index: seen.append(index) or read(self, index),
-    )
+    batches_read = []
+
+    def read_and_note(self, index):
+        batches_read.append(index)
+        return read(self, index)
+
+    monkeypatch.setattr(generators.ScanSequence, "__getitem__", read_and_note)
     run(settings, tiny, two_sequences, tmp_path)
-    assert sorted(seen) == sorted(
-        [0, 1, 2] * (config.CACHED_AUGMENTATIONS + 1)
-    )  # the validation scans once
+    times_each = config.CACHED_AUGMENTATIONS + 1  # the validation scans once
+    assert sorted(batches_read) == sorted([0, 1, 2] * times_each)

@@ -29,10 +29,22 @@ CORE = [
 LAYERS = ["support", "studies", "app"]
 
 
-def imported(source):
-    """All modules of the package that a source imports, such as ``support.files``."""
+class WithoutTypeImports(ast.NodeTransformer):
+    """Leaves out what only a type checker imports, as that is no need."""
+
+    def visit_If(self, node):
+        if ast.unparse(node.test) == "TYPE_CHECKING":
+            return node.orelse or None
+        return self.generic_visit(node)
+
+
+def imported(source, for_types=True):
+    """All modules of the package that a source imports, such as ``support.files``; with or without those for types."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    if not for_types:
+        tree = WithoutTypeImports().visit(tree)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -42,8 +54,8 @@ def imported(source):
     return {name.removeprefix(package) for name in names if name.startswith(package)}
 
 
-def imported_by(file):
-    return imported(file.read_text(encoding="utf-8"))
+def imported_by(file, for_types=True):
+    return imported(file.read_text(encoding="utf-8"), for_types)
 
 
 def of_layer(names, layer):
@@ -72,10 +84,20 @@ def test_the_core_needs_neither_studies_nor_applications_nor_several_machines(na
 def test_support_needs_of_the_core_its_settings_alone(file):
     if file.stem == "cluster":
         pytest.skip("several machines extend the core")
-    # what only a type checker imports is no need
-    source = file.read_text(encoding="utf-8").split("if TYPE_CHECKING:")[0]
-    found = {name.split(".")[0] for name in imported(source)}
+    found = {name.split(".")[0] for name in imported_by(file, for_types=False)}
     assert found <= {"config", "support"}
+
+
+def test_an_import_after_those_for_types_is_a_need():
+    source = """
+if TYPE_CHECKING:
+    from braintumor.training import Phase
+
+def later():
+    from braintumor.models import build_classifier
+"""
+    needed = {"models", "models.build_classifier"}
+    assert imported(source, for_types=False) == needed
 
 
 @pytest.mark.parametrize("file", modules_of("app"), ids=lambda file: file.stem)

@@ -1,5 +1,6 @@
 """A classifier to give away: one ONNX file that answers as Keras does, soon, and is refused when it was changed."""
 
+import dataclasses
 import json
 import os
 import re
@@ -39,7 +40,7 @@ COLUMNS = [f"p_{label}" for label in LABELS]
 @pytest.fixture(scope="module")
 def reference(trained):
     """The short training of conftest.py, as Keras answers."""
-    return engines.load_classifier(trained[3])
+    return engines.load_classifier(trained.file)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def models_folder(onnx_file, tmp_path, monkeypatch):
 
 
 def test_it_answers_every_scan_as_keras_does(trained, reference, onnx_file):
-    table, root = trained[1:3]
+    table, root = trained.table, trained.root
     scans = [root / path for path in table["path"]]
     expected = classify.classify(scans, reference)
     found = classify.classify(scans, engines.load_classifier(onnx_file))
@@ -126,7 +127,7 @@ def test_kernels_take_two_bytes_a_weight_and_the_card_is_inside(
     assert sizes[onnx.TensorProto.FLOAT16] == kernels
     assert onnx_file.stat().st_size < 2 * kernels + 4 * 512 * 600
     assert engines.load_classifier(onnx_file).card == reference.card
-    assert str(trained[4]).encode() not in onnx_file.read_bytes()
+    assert str(trained.folder).encode() not in onnx_file.read_bytes()
 
 
 def test_the_file_says_what_goes_in_and_what_comes_out(onnx_file):
@@ -157,7 +158,7 @@ def run_in_a_new_process(*arguments, program="-m braintumor", **environment):
 def test_the_command_answers_without_keras_or_pandas_as_it_does_with_them(
     trained, onnx_file, tmp_path
 ):
-    scans = sorted(trained[2].glob("Testing/*/*.jpg"))[:3]
+    scans = sorted(trained.root.glob("Testing/*/*.jpg"))[:3]
     trace = "import sys; from braintumor import __main__; __main__.main(sys.argv[1:]); print(*sys.modules, sep='\\n')"
     done = run_in_a_new_process(
         *["-c", trace, "classify", *scans, "--model", onnx_file], program="-P"
@@ -174,7 +175,7 @@ def test_the_command_answers_without_keras_or_pandas_as_it_does_with_them(
         "filelock",
     }
     assert not slow & set(modules.splitlines())
-    expected = classify.classify(scans, engines.load_classifier(trained[3]))
+    expected = classify.classify(scans, engines.load_classifier(trained.file))
     words = re.compile(r" \(\d+ %\)")  # shares may round otherwise
     for line, row in zip(lines, expected.itertuples(), strict=True):
         assert words.sub("", line) == words.sub("", f"{row.file}: {row.says}")
@@ -184,8 +185,8 @@ def test_tables_of_both_engines_have_the_same_form(
     trained, onnx_file, tmp_path, capsys
 ):
     objects = {}
-    for model in (trained[3], onnx_file):
-        arguments = ["classify", str(trained[2] / "Testing"), "--model", str(model)]
+    for model in (trained.file, onnx_file):
+        arguments = ["classify", str(trained.root / "Testing"), "--model", str(model)]
         assert command.main([*arguments, "--json"]) == 0
         objects[model.suffix] = [
             json.loads(line) for line in capsys.readouterr().out.splitlines()
@@ -209,7 +210,7 @@ def test_tables_of_both_engines_have_the_same_form(
 def test_without_a_model_the_command_takes_the_released_file(
     trained, models_folder, capsys
 ):
-    scan = str(next(trained[2].glob("Testing/*/*.jpg")))
+    scan = str(next(trained.root.glob("Testing/*/*.jpg")))
     assert command.main(["classify", scan]) == 0
     assert capsys.readouterr().out.startswith(f"{scan}: Most like")
 
@@ -283,9 +284,9 @@ def test_without_onnx_runtime_the_remedy_is_named(onnx_file, monkeypatch):
 def trained_here(trained, tiny, monkeypatch):
     """Where the short training has left its network."""
     for module in (config, release):
-        monkeypatch.setattr(module, "BUILD_DIR", trained[4] / "build")
-    monkeypatch.setenv("BRAINTUMOR_DATA", str(trained[2]))
-    return trained[0]
+        monkeypatch.setattr(module, "BUILD_DIR", trained.folder / "build")
+    monkeypatch.setenv("BRAINTUMOR_DATA", str(trained.root))
+    return trained.settings
 
 
 def test_a_release_is_one_file_with_its_checksum(trained_here, tmp_path, monkeypatch):
@@ -316,6 +317,27 @@ def test_a_release_is_one_file_with_its_checksum(trained_here, tmp_path, monkeyp
         "versions",
     } <= set(card)
     assert card["credits"] == []  # drawings, and weights that were drawn
+
+
+def test_a_run_from_weights_in_a_folder_is_released_too(
+    trained_here, tmp_path, monkeypatch
+):
+    """As with BRAINTUMOR_WEIGHTS: the run was trained with other settings than were asked for."""
+
+    class Packaged(Exception):
+        pass
+
+    def package(settings, model):
+        assert settings == trained_here
+        raise Packaged
+
+    asked = dataclasses.replace(trained_here, recipe="transfer", weights="imagenet")
+    monkeypatch.setattr(
+        release, "with_available_weights", lambda settings, model: trained_here
+    )
+    monkeypatch.setattr(release, "package", package)
+    with pytest.raises(Packaged):
+        release.release(asked, "tiny", tmp_path / "models")
 
 
 def test_credits_name_whose_work_a_classifier_rests_on():
