@@ -27,7 +27,7 @@ def thirds():
     )
 
 
-def test_subgroups_share_out_all_tumours_and_no_scan_twice():
+def test_subgroups_share_out_all_tumors_and_no_scan_twice():
     for rows in committed_predictions():
         parts = model_card.subgroups(rows, thirds())
         patients, sizes = (
@@ -41,7 +41,7 @@ def test_subgroups_share_out_all_tumours_and_no_scan_twice():
         ).all()
 
 
-def test_a_tumour_is_small_or_large_among_those_of_its_class():
+def test_a_tumor_is_small_or_large_among_those_of_its_class():
     rows = pd.DataFrame(
         {
             "label": ["glioma", "meningioma", "glioma", "pituitary", "no_tumor"],

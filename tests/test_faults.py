@@ -58,7 +58,7 @@ def root(few_phantoms, tmp_path, monkeypatch):
 
 
 def encoded(form, mode="L", image=RAMP, **how):
-    """The bytes of an image in some file format and colour mode."""
+    """The bytes of an image in some file format and color mode."""
     picture = Image.fromarray(image.astype("uint16") * 257 if mode == "I;16" else image)
     if mode not in ("L", "I;16"):
         picture = picture.convert("RGB").convert(mode)
@@ -82,7 +82,7 @@ def encoded(form, mode="L", image=RAMP, **how):
         ),
     ],
 )
-def test_any_kind_of_image_is_read_as_grey_whatever_its_name(
+def test_any_kind_of_image_is_read_as_gray_whatever_its_name(
     tmp_path, form, mode, tolerance
 ):
     file = tmp_path / "scan.jpg"
@@ -107,9 +107,9 @@ def test_a_scan_is_turned_as_its_exif_data_say(tmp_path, orientation, expected):
 
 @pytest.mark.parametrize("frame", ["scan", "head"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 64), (64, 1)])
-@pytest.mark.parametrize("grey", [0, 255])
-def test_the_smallest_and_the_emptiest_scan_become_numbers(tmp_path, frame, size, grey):
-    cv2.imwrite(str(tmp_path / "scan.png"), np.full(size, grey, "uint8"))
+@pytest.mark.parametrize("gray", [0, 255])
+def test_the_smallest_and_the_emptiest_scan_become_numbers(tmp_path, frame, size, gray):
+    cv2.imwrite(str(tmp_path / "scan.png"), np.full(size, gray, "uint8"))
     images, _ = generators.load_images(
         pd.DataFrame({"path": ["scan.png"]}), tmp_path, 32, frame
     )
@@ -553,7 +553,7 @@ def test_out_of_memory_suggests_half_the_batch(
 
 @pytest.fixture(scope="module")
 def finished(few_phantoms, tiny, quick, tmp_path_factory):
-    """A run that was trained, and judged on validation only, as notebooks 03 and 04 do: (settings, build folder)."""
+    """A run that was trained, and evaluated on validation only, as notebooks 03 and 04 do: (settings, build folder)."""
     settings, build = (
         quick(epochs=1, recipe="scratch"),
         tmp_path_factory.mktemp("finished"),
@@ -570,15 +570,15 @@ def finished(few_phantoms, tiny, quick, tmp_path_factory):
 
 
 @pytest.fixture
-def judged(finished, root, build_folder):
+def evaluated(finished, root, build_folder):
     """A copy of it that a test may damage: (settings, results folder)."""
     settings, build = finished
     shutil.copytree(build, build_folder)
     return settings, next((build_folder / "results").iterdir())
 
 
-def test_results_of_other_scans_are_never_replaced(judged, root, tiny):
-    settings, folder = judged
+def test_results_of_other_scans_are_never_replaced(evaluated, root, tiny):
+    settings, folder = evaluated
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     cv2.imwrite(str(root / "Training/no_tumor/new.jpg"), RAMP)
     with pytest.raises(
@@ -597,8 +597,8 @@ def test_results_of_other_scans_are_never_replaced(judged, root, tiny):
         ("history.csv", b"\xff\xfe\x00"),
     ],
 )
-def test_damaged_results_are_refused_by_name(judged, tiny, name, content):
-    settings, folder = judged
+def test_damaged_results_are_refused_by_name(evaluated, tiny, name, content):
+    settings, folder = evaluated
     (folder / name).write_bytes(content)
     with pytest.raises(
         ValueError,
@@ -608,8 +608,8 @@ def test_damaged_results_are_refused_by_name(judged, tiny, name, content):
 
 
 @pytest.mark.parametrize("damage", ["cut short", "flipped bit"])
-def test_a_damaged_model_file_is_refused_by_name(judged, tiny, build_folder, damage):
-    settings, folder = judged
+def test_a_damaged_model_file_is_refused_by_name(evaluated, tiny, build_folder, damage):
+    settings, folder = evaluated
     best = next(build_folder.glob("models/*/best.keras"))
     content = bytearray(best.read_bytes())
     if damage == "cut short":

@@ -16,8 +16,8 @@ AUGMENTATION = AUGMENTATIONS["original"]
 STILL = dict(rotation=0.0, shift=0.0, flip=False)
 
 
-def grey_scans(count, size=8):
-    """Scans of one grey each, which no flip, rotation or shift changes, and which is their number."""
+def gray_scans(count, size=8):
+    """Scans of one gray each, which no flip, rotation or shift changes, and which is their number."""
     return np.repeat(np.arange(count, dtype="uint8"), size * size).reshape(
         count, size, size
     )
@@ -27,7 +27,7 @@ def sequence_of(
     count, *, batch_size=4, classes=3, augmentation=AUGMENTATION, seed=0, epoch=0
 ):
     sequence = ScanSequence(
-        grey_scans(count),
+        gray_scans(count),
         np.arange(count) % classes,
         classes=classes,
         batch_size=batch_size,
@@ -140,7 +140,7 @@ def test_the_last_batch_is_short():
     assert [len(sequence[index][0]) for index in range(len(sequence))] == [4, 4, 2]
 
 
-def test_scans_that_judge_are_untouched_and_keep_their_order_in_every_epoch(noise):
+def test_scans_to_evaluate_on_are_untouched_and_keep_their_order_in_every_epoch(noise):
     images = np.stack([noise, noise.T, noise[::-1]])
     for epoch in (0, 5):
         sequence = ScanSequence(
@@ -169,7 +169,7 @@ def test_fit_draws_every_epoch_in_step_with_its_callbacks():
             drawn.append(f"epoch {epoch} ends")
 
     sequence = Recorded(
-        grey_scans(12),
+        gray_scans(12),
         np.arange(12) % 3,
         classes=3,
         batch_size=4,
@@ -221,8 +221,8 @@ def test_every_augmentation_is_a_rigid_motion_within_its_limits(
     np.testing.assert_allclose(turn @ turn.T, np.eye(2), atol=1e-12)
     upright = turn @ np.diag([np.sign(np.linalg.det(turn)), 1])
     assert abs(np.degrees(np.arctan2(upright[1, 0], upright[0, 0]))) <= rotation + 1e-6
-    centre = np.full(2, (size - 1) / 2)
-    assert (abs(turn @ centre + matrix[:, 2] - centre) <= shift * size + 1e-6).all()
+    center = np.full(2, (size - 1) / 2)
+    assert (abs(turn @ center + matrix[:, 2] - center) <= shift * size + 1e-6).all()
 
 
 def test_no_rotation_no_shift_and_no_flip_is_the_identity(noise):
@@ -269,9 +269,9 @@ def write(file, pixels):
 
 def test_a_scan_of_any_shape_becomes_a_square(tmp_path):
     write(tmp_path / "wide.png", np.full((20, 50), 90, "uint8"))
-    write(tmp_path / "coloured.png", np.full((40, 10, 3), 200, "uint8"))
+    write(tmp_path / "colored.png", np.full((40, 10, 3), 200, "uint8"))
     images, boxes = generators.load_images(
-        pd.DataFrame({"path": ["wide.png", "coloured.png"]}), tmp_path, 16
+        pd.DataFrame({"path": ["wide.png", "colored.png"]}), tmp_path, 16
     )
     assert (images.shape, images[:].dtype) == ((2, 16, 16), np.uint8)
     assert images[:, 3, 3].tolist() == [90, 200]
@@ -345,11 +345,11 @@ def test_the_head_is_cropped_to_a_square_that_keeps_its_shape():
 @given(
     height=st.integers(1, 60),
     width=st.integers(1, 60),
-    grey=st.integers(0, 255),
+    gray=st.integers(0, 255),
     seed=st.integers(0, 99),
 )
-def test_any_scan_has_a_head_square_even_one_without_a_head(height, width, grey, seed):
-    blank = np.full((height, width), grey, "uint8")
+def test_any_scan_has_a_head_square_even_one_without_a_head(height, width, gray, seed):
+    blank = np.full((height, width), gray, "uint8")
     noisy = np.random.default_rng(seed).integers(0, 256, (height, width), dtype="uint8")
     for scan in (blank, noisy):
         square, _ = images.head_square(scan)
@@ -380,7 +380,7 @@ def test_every_augmentation_gives_a_scan_of_the_same_size(noise, name):
         assert (image.shape, image.dtype) == (noise.shape, np.uint8)
 
 
-def test_a_grey_scale_is_a_lookup_table_and_changes_from_scan_to_scan():
+def test_a_gray_scale_is_a_lookup_table_and_changes_from_scan_to_scan():
     generator = np.random.default_rng(0)
     scales = [generators.random_intensity_curve(generator) for _ in range(50)]
     assert all((scale.shape, scale.dtype) == ((256,), np.uint8) for scale in scales)

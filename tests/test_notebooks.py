@@ -349,9 +349,12 @@ def test_the_pairs_are_those_of_the_stored_predictions():
 def test_every_score_and_interval_is_that_of_the_stored_predictions():
     certainty = pd.read_csv(ROOT / "results" / "certainty.csv")
     for (model, subset), rows in certainty.groupby(["model", "subset"]):
-        judged = answers(model, 0, subset)
+        predictions = answers(model, 0, subset)
         again = pd.concat(
-            [metrics.score_intervals(judged), metrics.probability_scores(judged)]
+            [
+                metrics.score_intervals(predictions),
+                metrics.probability_scores(predictions),
+            ]
         )
         columns = ["value", "low", "high"]
         np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""Every figure says its message, shows its note, keeps its colours and leaves its tables alone."""
+"""Every figure says its message, shows its note, keeps its colors and leaves its tables alone."""
 
 import functools
 import itertools
@@ -17,9 +17,9 @@ NOTE = "PHANTOMS: synthetic drawings, not patients"
 
 
 SCANS = [
-    dict(label=label, split=split, subset=subset, mean_intensity=grey + i)
+    dict(label=label, split=split, subset=subset, mean_intensity=gray + i)
     for i, label in enumerate(LABELS)
-    for split, subset, grey in [("training", "train", 50)] * (4 - i // 2)
+    for split, subset, gray in [("training", "train", 50)] * (4 - i // 2)
     + [("training", "validation", 100), ("testing", "test", 60)]
 ]
 SCANS = pd.DataFrame(SCANS).assign(width=512, height=[400 + n for n in range(22)])
@@ -237,7 +237,7 @@ def test_tables_stay_as_they_were(draw):
         pd.testing.assert_frame_equal(table, copy)
 
 
-def test_a_model_has_one_colour_everywhere():
+def test_a_model_has_one_color_everywhere():
     for name in ("training_curves", "two_curves"):
         used = {
             to_hex(line.get_color()).upper()
@@ -254,7 +254,7 @@ def test_every_class_has_a_color_however_many_there_are():
     assert len(set(colors.values())) == len(plots.CLASS_PALETTE)
 
 
-def test_scans_keep_their_aspect_and_grey_levels():
+def test_scans_keep_their_aspect_and_gray_levels():
     for name, brightest in (("image_grid", 255), ("float_grid", 1)):
         shown = [
             (axes, image) for axes in FIGURES[name]("").axes for image in axes.images
@@ -266,7 +266,7 @@ def test_scans_keep_their_aspect_and_grey_levels():
         )
 
 
-def test_a_tumour_box_is_drawn_only_where_it_is_known():
+def test_a_tumor_box_is_drawn_only_where_it_is_known():
     boxes = np.where(np.arange(6)[:, None] < 2, BOXES[:6], np.nan)
     figure = plots.image_grid(
         IMAGES[:6], ["scan"] * 6, boxes=boxes, title="Scans", columns=3, banner=""

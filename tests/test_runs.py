@@ -533,32 +533,32 @@ def trained_once(few_phantoms, quick, tiny, tmp_path_factory):
 
 
 @pytest.fixture
-def judged(study, tiny, trained_once, build_folder):
+def evaluated(study, tiny, trained_once, build_folder):
     """That run, in a folder of its own that a test may change."""
     shutil.copytree(trained_once, build_folder)
     return runs.read_run(study.results_dir / runs.run_name(study, tiny))
 
 
-def test_a_run_is_trained_and_judged_on_everything_that_may_judge(
-    judged, tiny, build_folder
+def test_a_run_is_trained_and_evaluated_on_every_subset_that_never_trains(
+    evaluated, tiny, build_folder
 ):
-    assert judged.predictions["subset"].value_counts().to_dict() == {
+    assert evaluated.predictions["subset"].value_counts().to_dict() == {
         "test": 16,
         "validation": 4,
     }
-    assert len(judged.history) == 1 and judged.provenance["model"] == tiny
+    assert len(evaluated.history) == 1 and evaluated.provenance["model"] == tiny
     assert (
-        build_folder / "models" / judged.provenance["checkpoints"] / "best.keras"
+        build_folder / "models" / evaluated.provenance["checkpoints"] / "best.keras"
     ).exists()
 
 
 def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(
-    judged, study, tiny, build_folder, monkeypatch
+    evaluated, study, tiny, build_folder, monkeypatch
 ):
     shutil.rmtree(build_folder / "models")
     monkeypatch.setattr(runs, "load_study", None)
     again = runs.train_and_evaluate(study, tiny)
-    pd.testing.assert_frame_equal(judged.predictions, again.predictions)
+    pd.testing.assert_frame_equal(evaluated.predictions, again.predictions)
 
 
 @pytest.mark.parametrize(
@@ -571,7 +571,7 @@ def test_a_run_that_is_there_is_only_read_even_without_scans_and_model(
     ],
 )
 def test_results_with_other_settings_are_not_taken_for_those_asked_for(
-    judged, study, tiny, change
+    evaluated, study, tiny, change
 ):
     (setting,) = change
     with pytest.raises(
@@ -582,7 +582,7 @@ def test_results_with_other_settings_are_not_taken_for_those_asked_for(
 
 
 def test_results_of_any_precision_are_taken_where_none_is_asked_for(
-    judged, study, tiny
+    evaluated, study, tiny
 ):
     run = runs.train_and_evaluate(dataclasses.replace(study, precision="auto"), tiny)
     assert run.provenance["precision"] == "float32"
@@ -607,7 +607,7 @@ def test_results_of_a_data_set_with_a_table_of_its_own_are_read(
 
 
 def test_results_of_the_scans_that_are_named_are_read(
-    judged, study, tiny, few_phantoms, monkeypatch
+    evaluated, study, tiny, few_phantoms, monkeypatch
 ):
     monkeypatch.setenv("BRAINTUMOR_DATA", str(few_phantoms[0]))
     assert len(runs.train_and_evaluate(study, tiny).predictions) == 20
@@ -615,7 +615,7 @@ def test_results_of_the_scans_that_are_named_are_read(
 
 @pytest.mark.parametrize("change", ["replaced", "gone"])
 def test_results_of_other_scans_than_those_named_are_refused(
-    judged, study, tiny, few_phantoms, change, tmp_path, monkeypatch
+    evaluated, study, tiny, few_phantoms, change, tmp_path, monkeypatch
 ):
     others = shutil.copytree(few_phantoms[0], tmp_path / "others")
     first, second, *_ = sorted(others.glob("Testing/*/*.jpg"))
@@ -630,7 +630,7 @@ def test_results_of_other_scans_than_those_named_are_refused(
 
 
 def test_a_folder_without_scans_is_refused_although_results_are_there(
-    judged, study, tiny, tmp_path, monkeypatch
+    evaluated, study, tiny, tmp_path, monkeypatch
 ):
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("BRAINTUMOR_DATA", str(tmp_path / "empty"))
@@ -659,31 +659,31 @@ def test_a_class_may_have_the_name_of_a_number(tmp_path, names):
 
 
 def test_a_network_that_was_trained_elsewhere_is_trained_again_and_the_results_stay(
-    judged, study, tiny, build_folder
+    evaluated, study, tiny, build_folder
 ):
-    written = {file: file.read_bytes() for file in judged.folder.iterdir()}
+    written = {file: file.read_bytes() for file in evaluated.folder.iterdir()}
     shutil.rmtree(build_folder / "models")
     root, table, _ = splits.load_study(study)
     network = runs.load_trained_network(study, tiny, table)
     again = runs.predict(network, table, runs.EVALUATION_SUBSETS, root, study)
     np.testing.assert_allclose(
-        again.filter(regex="^p_"), judged.predictions.filter(regex="^p_"), atol=1e-5
+        again.filter(regex="^p_"), evaluated.predictions.filter(regex="^p_"), atol=1e-5
     )
-    assert {file: file.read_bytes() for file in judged.folder.iterdir()} == written
+    assert {file: file.read_bytes() for file in evaluated.folder.iterdir()} == written
 
 
-def test_a_run_that_was_not_judged_on_testing_is_judged_without_more_training(
-    judged, study, tiny, monkeypatch
+def test_a_run_that_was_not_evaluated_on_the_test_set_is_evaluated_without_more_training(
+    evaluated, study, tiny, monkeypatch
 ):
-    validation = judged.predictions.query("subset == 'validation'")
-    runs.write_table(validation, judged.folder / "predictions.csv")
+    validation = evaluated.predictions.query("subset == 'validation'")
+    runs.write_table(validation, evaluated.folder / "predictions.csv")
     monkeypatch.setattr(keras.Model, "fit", None)
     again = runs.train_and_evaluate(study, tiny)
-    pd.testing.assert_frame_equal(judged.predictions, again.predictions)
+    pd.testing.assert_frame_equal(evaluated.predictions, again.predictions)
 
 
-def test_a_run_whose_files_are_not_all_there_is_made_again(judged, study, tiny):
-    folder = judged.folder
+def test_a_run_whose_files_are_not_all_there_is_made_again(evaluated, study, tiny):
+    folder = evaluated.folder
     (folder / "settings.json").unlink()
     (folder / "predictions.csv").unlink()
     assert len(runs.train_and_evaluate(study, tiny).predictions) == 20

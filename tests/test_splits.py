@@ -1,4 +1,4 @@
-"""Who trains and who judges?"""
+"""Who trains and who evaluates?"""
 
 from braintumor import config, dataset, splits
 
@@ -307,13 +307,13 @@ def test_the_folds_hold_out_every_scan_of_the_testing_protocol_once(published):
 # --- one source left out ---
 
 
-def test_no_tumour_of_an_unknown_patient_trains_or_validates_when_sources_are_apart(
+def test_no_tumor_of_an_unknown_patient_trains_or_validates_when_sources_are_apart(
     published,
 ):
     table = splits.assign_subsets(published, "source", 0)
-    tumour = table["label"] != "no_tumor"
+    tumor = table["label"] != "no_tumor"
     known = table["group"].str.startswith("patient-")
-    assert known[tumour & table["subset"].isin(["train", "validation"])].all()
+    assert known[tumor & table["subset"].isin(["train", "validation"])].all()
     elsewhere = table[table["subset"] == "other_source"]
     assert elsewhere["label"].value_counts().to_dict() == {
         "no_tumor": 57,

@@ -402,36 +402,40 @@ def test_where_nothing_is_held_out_the_last_epoch_is_kept(
     tiny, quick, two_sequences, tmp_path
 ):
     network = models.build_classifier(quick(epochs=2), tiny, classes=4)
-    train_scans, judges = two_sequences()
+    train_scans, validation_scans = two_sequences()
     history = training.train(network, train_scans, None, quick(epochs=2), tmp_path)
     assert history["accuracy"].notna().all() and history["val_accuracy"].isna().all()
     kept = keras.saving.load_model(tmp_path / "best.keras")
     np.testing.assert_array_equal(
-        kept.predict(judges, verbose=0), network.predict(judges, verbose=0)
+        kept.predict(validation_scans, verbose=0),
+        network.predict(validation_scans, verbose=0),
     )
 
 
-def judge(network, scans):
+def evaluate(network, scans):
     """Loss and accuracy."""
     network.compile(loss="categorical_crossentropy", metrics=["accuracy"])
     return network.evaluate(scans, verbose=0)
 
 
-def test_averaged_weights_are_judged_and_kept(tiny, quick, two_sequences, tmp_path):
+def test_averaged_weights_are_evaluated_and_kept(tiny, quick, two_sequences, tmp_path):
     settings = quick(recipe="scratch+ema", epochs=3)
     network, history = run(settings, tiny, two_sequences, tmp_path)
     best = history.loc[history["val_accuracy"].idxmax()]
-    kept, judges = keras.saving.load_model(tmp_path / "best.keras"), two_sequences()[1]
-    assert judge(kept, judges) == pytest.approx(
+    kept, validation_scans = (
+        keras.saving.load_model(tmp_path / "best.keras"),
+        two_sequences()[1],
+    )
+    assert evaluate(kept, validation_scans) == pytest.approx(
         (best["val_loss"], best["val_accuracy"]), rel=1e-5
     )
-    assert judge(network, judges)[0] == pytest.approx(
+    assert evaluate(network, validation_scans)[0] == pytest.approx(
         history["val_loss"].iloc[-1], rel=1e-5
     )
     moving = models.build_classifier(settings, tiny, classes=4)
     moving.load_weights(tmp_path / "epoch-003.weights.h5")
     assert (
-        abs(judge(moving, judges)[0] - history["val_loss"].iloc[-1]) > 1e-4
+        abs(evaluate(moving, validation_scans)[0] - history["val_loss"].iloc[-1]) > 1e-4
     )  # training goes on where it was
 
 
