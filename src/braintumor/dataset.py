@@ -390,7 +390,8 @@ def verify(
     in_both = here.keys() & published.keys()
     changed = sorted(path for path in in_both if here[path] != published[path])
 
-    has_own_table = (root / REFERENCE_TABLE).exists() and not root.samefile(DATA_DIR)
+    is_committed = root.resolve() == DATA_DIR.resolve()
+    has_own_table = (root / REFERENCE_TABLE).exists() and not is_committed
     name = root.name if has_own_table else download.DATASET
     if (root / SYNTHETIC_TABLE).exists():
         status = name = "phantoms"
