@@ -180,7 +180,7 @@ def page(classifier: engines.Classifier, examples: list[Path]) -> "gradio.Blocks
                 gradio.Examples(
                     [str(example) for example in examples],
                     scan,
-                    label="Phantoms (synthetic images)",
+                    label="Synthetic images",
                 )
             with gradio.Column():
                 probabilities = gradio.Label(
