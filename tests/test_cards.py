@@ -68,7 +68,11 @@ def test_a_share_of_all_scans_has_the_accuracy_and_interval_of_the_metrics():
 
 def test_a_share_of_few_groups_has_no_interval():
     rows = pd.DataFrame(
-        {"group": list("aab"), "predicted": ["no_tumor", "glioma", "glioma"]}
+        {
+            "path": ["1.jpg", "2.jpg", "3.jpg"],
+            "group": list("aab"),
+            "predicted": ["no_tumor", "glioma", "glioma"],
+        }
     )
     few = model_card.share(rows, "no_tumor")
     assert (few.scans, few.share, few.interval) == (3, 1 / 3, None)

@@ -18,8 +18,10 @@ from docs_values import (
     formatting,
     measurements,
     model_card,
+    released,
     result_files,
     results_table,
+    run_commands,
     studies,
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -62,7 +64,7 @@ def values(root: Path) -> dict[str, Any]:
     """The values that templates may name.
 
     Args:
-        root: The repository, or a folder with its `results/` and `data/`.
+        root: The repository, or a folder with its `results/`, `data/`, and `models/`.
 
     Returns:
         Numbers and plain objects by the name that templates use.
@@ -89,11 +91,13 @@ def table_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     known["test_set"] = result_files.test_set(metrics)
     known["validation_sets"] = results_table.validation_sets(metrics)
     known["table_rows"] = results_table.table_rows(metrics)
-    known["all_settings"] = results_table.all_settings(metrics)
+    known["all_settings"] = results_table.all_settings(metrics, results)
     known["reference_log"] = results_table.reference_log(root / "data")
     known["models_not_run"] = results_table.models_not_run(metrics)
     known["full_backends"] = results_table.backends(results / "full")
     known["cpu_backends"] = results_table.backends(results)
+    known["full_minutes"] = run_commands.training_minutes(results / "full")
+    known["released"] = released.released(metrics, root / "models")
     return known
 
 
@@ -127,6 +131,8 @@ def study_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     known["collapse"] = studies.collapse(results)
     known["flagged_images"] = studies.flagged_images(results)
     known["data_facts"] = studies.data_facts(results)
+    known["contradicted"] = studies.contradicted(root / "data")
+    known["example_scan"] = pd.read_csv(root / "data" / "image_groups.csv").iloc[0]
     known["scan_counts"] = studies.scan_counts(root / "data")
     known["speed"] = studies.speed(results)
     return known
@@ -147,6 +153,8 @@ def page_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     known["area_thirds"] = thirds
     known["evaluations"] = evaluations
     known["provenance"] = [model_card.provenance(results, each) for each in settings]
+    known["citation"] = released.citation(root / "CITATION.cff")
+    known["run_commands"] = run_commands.run_commands(results)
     known["ratios"] = measurements.ratios(results)
     known["machine"] = measurements.machine(results)
     known["costs"] = measurements.costs(results)

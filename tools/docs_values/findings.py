@@ -84,6 +84,8 @@ class RecipeChoice:
         image_size: Side of the input, in pixels.
         seeds: How many seeds were evaluated there.
         scans: How many scans of the other source.
+        tumors: How many of them show a tumor.
+        gliomas: How many of them show a glioma.
         ranking: The recipes, the best one first.
         lead: By how much macro-F1 the first is ahead of the second, first seed.
     """
@@ -91,6 +93,8 @@ class RecipeChoice:
     image_size: int
     seeds: int
     scans: int
+    tumors: int
+    gliomas: int
     ranking: list[RankedRecipe]
     lead: Estimate
 
@@ -105,6 +109,9 @@ class ReferenceRecipe:
         log: That of the last epoch in the reference study's own log.
         scores: Its scores, on validation at the best epoch.
         transfer: The recipe ``transfer`` on the same split.
+        test_scans: Scans of the test set on this split, all of them.
+        same_scans: Those that the leak-free split evaluates, too.
+        gain: Accuracy on these, ``transfer`` minus the reference study's recipe.
     """
 
     best: float
@@ -112,15 +119,26 @@ class ReferenceRecipe:
     log: float
     scores: Scores
     transfer: Scores
+    test_scans: int
+    same_scans: int
+    gain: Estimate
 
 
 @dataclass(frozen=True)
 class LeakPart:
-    """Accuracies on a part of the scans, with the leak and without it."""
+    """Accuracies on a part of the scans, with the leak and without it.
+
+    Attributes:
+        scans: How many scans.
+        leaky: Accuracy with the leak.
+        leak_free: Accuracy without it.
+        gain: The first minus the second.
+    """
 
     scans: int
     leaky: float
     leak_free: float
+    gain: Estimate
 
 
 @dataclass(frozen=True)
@@ -132,7 +150,7 @@ class Leak:
         known: Those with a scan of their patient, or a near-duplicate, in the leaky
             training.
         new: The others.
-        gain: Accuracy with the leak minus accuracy without it, on all of them.
+        gain: That of all of them.
         seeds: How many seeds trained without the leak; one trained with it.
     """
 
@@ -294,6 +312,8 @@ def _recipe_choice(
         image_size=image_size,
         seeds=seeds.nunique(),
         scans=len(first),
+        tumors=int((first["label"] != NO_TUMOR).sum()),
+        gliomas=int((first["label"] == "glioma").sum()),
         ranking=[RankedRecipe(recipe, score) for recipe, score in ranking.items()],
         lead=estimate(lead, "macro_f1"),
     )
@@ -307,12 +327,21 @@ def reference_recipe(
     again = pd.read_csv(run / "history.csv")["val_accuracy"]
     log = pd.read_csv(data / "original_history.csv")
     log_of_vgg16 = log[log["model"] == "VGG16"]["val_accuracy"]
+    reference = correct_share(results, full_setting("original", "original"), 1)
+    transfer = correct_share(results, full_setting("transfer", "original"), 1)
+    # scans with contradictory labels are evaluated on this split alone
+    leak_free = seed_predictions(results, full_setting("transfer"), "test", seeds=1)
+    groups = leak_free.set_index("path")["group"]
+    gain = (transfer - reference)[groups.index]
     return ReferenceRecipe(
         best=again.max(),
         last=again.iloc[-1],
         log=log_of_vgg16.iloc[-1],
         scores=full_size_scores(metrics, "original", "original"),
         transfer=full_size_scores(metrics, "original", "transfer"),
+        test_scans=len(reference),
+        same_scans=len(groups),
+        gain=mean_over_scans(gain, groups),
     )
 
 
@@ -342,21 +371,32 @@ def leak(results: Path, data: Path) -> Leak:
     trained_groups = scans[scans["subset"] == "train"]["group"]
     groups = scans.loc[leak_free.index, "group"]
     known = groups.isin(trained_groups)
+    every = leak_part(leaky, leak_free, groups)
     return Leak(
-        every=_leak_part(leaky, leak_free, known | ~known),
-        known=_leak_part(leaky, leak_free, known),
-        new=_leak_part(leaky, leak_free, ~known),
-        gain=mean_over_scans(leaky - leak_free, groups),
+        every=every,
+        known=leak_part(leaky[known], leak_free[known], groups[known]),
+        new=leak_part(leaky[~known], leak_free[~known], groups[~known]),
+        gain=every.gain,
         seeds=SEEDS,
     )
 
 
-def _leak_part(leaky: pd.Series, leak_free: pd.Series, part: pd.Series) -> LeakPart:
-    """Both accuracies on some of the scans."""
+def leak_part(leaky: pd.Series, leak_free: pd.Series, groups: pd.Series) -> LeakPart:
+    """Compare both accuracies on the same scans.
+
+    Args:
+        leaky: With the leak, a share of correct answers for each scan, by path.
+        leak_free: Without it, for the same scans in the same order.
+        groups: Their groups, in the same order.
+
+    Returns:
+        Both accuracies and their difference.
+    """
     return LeakPart(
-        scans=int(part.sum()),
-        leaky=leaky[part].mean(),
-        leak_free=leak_free[part].mean(),
+        scans=len(leaky),
+        leaky=leaky.mean(),
+        leak_free=leak_free.mean(),
+        gain=mean_over_scans(leaky - leak_free, groups),
     )
 
 

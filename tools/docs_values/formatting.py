@@ -63,6 +63,11 @@ def percent_interval(estimate: Estimate) -> str:
     return f"{percent(estimate.value)} ({interval(estimate)})"
 
 
+def complement(estimate: Estimate) -> Estimate:
+    """The share of all others: 91.2% (85.9 to 95.4) for 8.8% (4.6 to 14.1)."""
+    return Estimate(1 - estimate.value, 1 - estimate.high, 1 - estimate.low)
+
+
 def interval(estimate: Estimate) -> str:
     """The bounds of a share: 89.9 to 96.1."""
     return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
@@ -140,6 +145,7 @@ FILTERS = {
         percent,
         whole_percent,
         percent_interval,
+        complement,
         interval,
         points,
         in_points,

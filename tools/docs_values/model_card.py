@@ -26,7 +26,8 @@ class Provenance:
 
     Attributes:
         setting: How the networks were trained.
-        data: The data set, and how many of its checksums were verified.
+        data: The data set.
+        checksums: How many of its files had the published checksum.
         backend: The backend of Keras.
         precision: The dtype policy.
         epochs: Epochs of a run.
@@ -37,6 +38,7 @@ class Provenance:
 
     setting: Setting
     data: str
+    checksums: str
     backend: str
     precision: str
     epochs: int
@@ -59,7 +61,7 @@ class Share:
     """How many scans of a subgroup were called something.
 
     Attributes:
-        scans: Predictions of the subgroup, all seeds together.
+        scans: Scans of the subgroup; one that several seeds evaluate counts once.
         share: The share of them; None where there is no scan.
         interval: The share with its interval; None where there are too few groups.
     """
@@ -122,10 +124,10 @@ def provenance(results: Path, setting: Setting) -> Provenance:
     for subset in ("train", "validation", "test", "excluded"):
         subsets[subset] = [run["subsets"][subset] for run in runs]
     names = [folder.relative_to(results) for folder in folders]
-    data = f"{first['data']}, {first['checksums']}"
     return Provenance(
         setting=setting,
-        data=data,
+        data=first["data"],
+        checksums=first["checksums"],
         backend=first["backend"],
         precision=first["precision"],
         epochs=first["epochs"],
@@ -259,7 +261,8 @@ def share(table: pd.DataFrame, answer: pd.Series | str) -> Share:
     if table.empty:
         return Share(scans=0, share=None, interval=None)
     hits = table["predicted"] == answer
+    scans = table["path"].nunique()
     if table["group"].nunique() < FEWEST_GROUPS:
-        return Share(scans=len(table), share=hits.mean(), interval=None)
+        return Share(scans=scans, share=hits.mean(), interval=None)
     interval = mean_over_scans(hits, table["group"])
-    return Share(scans=len(table), share=interval.value, interval=interval)
+    return Share(scans=scans, share=interval.value, interval=interval)

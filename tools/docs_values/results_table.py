@@ -154,6 +154,7 @@ class SettingSummary:
         weights: Where its backbone starts.
         image_size: Side of its input, in pixels.
         recipe: The name of the recipe.
+        epochs: How long each of its runs trained, by the settings of the run.
         scores: What its seeds reach.
     """
 
@@ -161,14 +162,16 @@ class SettingSummary:
     weights: str
     image_size: int
     recipe: str
+    epochs: list[int]
     scores: Scores
 
 
-def all_settings(metrics: pd.DataFrame) -> list[SettingSummary]:
+def all_settings(metrics: pd.DataFrame, results: Path) -> list[SettingSummary]:
     """All settings that were evaluated on the test set with patients kept apart.
 
     Args:
         metrics: Rows of ``metrics.csv``.
+        results: The folder of results.
 
     Returns:
         A summary of each, those with few seeds included, the most accurate first.
@@ -180,8 +183,19 @@ def all_settings(metrics: pd.DataFrame) -> list[SettingSummary]:
     for values, _ in rows.groupby(columns):
         setting = dict(zip(columns, values, strict=True))
         scores = setting_scores(metrics, protocol="patient", **setting)
-        summaries.append(SettingSummary(**setting, scores=scores))
+        epochs = _epochs(results, setting)
+        summaries.append(SettingSummary(**setting, epochs=epochs, scores=scores))
     return sorted(summaries, key=_mean_test_accuracy, reverse=True)
+
+
+def _epochs(results: Path, setting: dict[str, str | int]) -> list[int]:
+    """How long the runs of a setting that keep patients apart trained."""
+    epochs = []
+    for run in read_settings(results) + read_settings(results / "full"):
+        same = all(run[key] == value for key, value in setting.items())
+        if same and run["protocol"] == "patient":
+            epochs.append(run["epochs"])
+    return epochs
 
 
 def _mean_test_accuracy(summary: SettingSummary) -> float:

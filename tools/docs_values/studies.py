@@ -4,9 +4,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from docs_values.findings import LeakPart
+from braintumor import config, splits
+from docs_values.findings import LeakPart, leak_part
 from docs_values.formatting import Estimate
-from docs_values.result_files import RANDOM_WEIGHTS, estimate, select
+from docs_values.result_files import (
+    RANDOM_WEIGHTS,
+    Setting,
+    estimate,
+    read_predictions,
+    run_folder,
+    select,
+)
 
 import pandas as pd
 
@@ -38,9 +46,7 @@ class Copies:
         known_groups: Those with a scan of their patient, or a near-duplicate.
         trained_with: Test accuracy of a network that trains with them.
         trained_without: That of a network that does not.
-        new_scans: Test scans without any such scan in training with copies.
-        new_trained_with: Accuracy on these of the network that trains with copies.
-        new_trained_without: Accuracy on these of the other network.
+        new: Both on test scans without any such scan in training with copies.
     """
 
     test_scans: int
@@ -48,9 +54,7 @@ class Copies:
     known_groups: int
     trained_with: float
     trained_without: float
-    new_scans: int
-    new_trained_with: float
-    new_trained_without: float
+    new: LeakPart
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,15 @@ class OtherSource:
     """What helps random weights on another source.
 
     Attributes:
-        recipes: How many recipes were tried.
+        recipes: How many recipes were tried that the code still has.
+        removed_recipes: How many others were tried.
         scratch: The plain recipe.
         best: The recipe that does best on the other source.
         chosen: The recipe that a rule fixed beforehand chose.
     """
 
     recipes: int
+    removed_recipes: int
     scratch: SourceRecipe
     best: SourceRecipe
     chosen: SourceRecipe
@@ -164,14 +170,27 @@ class PointingGame:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibration errors (ECE) of one network, before and after temperature scaling."""
+    """Calibration errors (ECE) of one setting, before and after temperature scaling.
+
+    Attributes:
+        model: The network.
+        recipe: How it was trained.
+        image_size: Side of its input, in pixels.
+        temperatures: The temperature of each seed.
+        validation: The error on validation scans, seed by seed.
+        validation_scaled: The same after scaling.
+        test: The error on the test set, seed by seed.
+        test_scaled: The same after scaling.
+    """
 
     model: str
-    temperature: float
-    validation: float
-    validation_scaled: float
-    test: float
-    test_scaled: float
+    recipe: str
+    image_size: int
+    temperatures: list[float]
+    validation: list[float]
+    validation_scaled: list[float]
+    test: list[float]
+    test_scaled: list[float]
 
 
 @dataclass(frozen=True)
@@ -179,14 +198,12 @@ class ChangedScans:
     """Accuracy on validation scans that were changed in one way.
 
     Attributes:
-        change: What was changed, and in which unit.
-        strength: The strongest change of its kind.
+        change: What was changed, and how strongly.
         vgg16: Accuracy of VGG16.
         resnet50: Accuracy of ResNet50.
     """
 
     change: str
-    strength: float
     vgg16: Estimate
     resnet50: Estimate
 
@@ -201,14 +218,23 @@ class Robustness:
 
 
 @dataclass(frozen=True)
+class ConstantAccuracy:
+    """An accuracy of a network that predicts one class, and how often it was found."""
+
+    accuracy: float
+    evaluations: int
+
+
+@dataclass(frozen=True)
 class Collapse:
     """Why ResNet50's validation accuracy collapses: an experiment on a small network.
 
     Attributes:
         variance_ratio: The first layer's stored variance over that of its inputs.
-        constant_steps: Steps until which it predicts one class for all scans.
+        constant_steps: Steps until which it predicts one class for nearly all scans.
+        constant_accuracies: The validation accuracies until then, the most frequent
+            one first.
         training: Training accuracy at that step.
-        validation: Validation accuracy at that step.
         validation_renewed: The same weights with re-estimated statistics.
         steps: Steps of the whole training.
         final_validation: Validation accuracy at its end.
@@ -216,8 +242,8 @@ class Collapse:
 
     variance_ratio: float
     constant_steps: int
+    constant_accuracies: list[ConstantAccuracy]
     training: float
-    validation: float
     validation_renewed: float
     steps: int
     final_validation: float
@@ -245,6 +271,8 @@ class ScanCounts:
         clusters: Clusters of near-duplicates among the other scans.
         known_by_split: Scans whose patient is known, in training and testing.
         by_class: Scans by folder (rows) and class (columns), with totals.
+        training_tumors: Tumors that train or validate on the split ``patient``.
+        training_tumors_elsewhere: Those of them whose patient is unknown.
     """
 
     scans: int
@@ -254,6 +282,23 @@ class ScanCounts:
     clusters: int
     known_by_split: dict[str, int]
     by_class: pd.DataFrame
+    training_tumors: int
+    training_tumors_elsewhere: int
+
+
+@dataclass(frozen=True)
+class Contradicted:
+    """Scans with contradictory labels.
+
+    Attributes:
+        by_cheng: Those that have another label in Cheng's data set.
+        by_look_alikes: Those with a near-duplicate that has another label.
+        clusters: The clusters of the latter.
+    """
+
+    by_cheng: int
+    by_look_alikes: int
+    clusters: int
 
 
 @dataclass(frozen=True)
@@ -295,29 +340,53 @@ def copies(results: Path) -> Copies:
     rows = pd.read_csv(results / "protocols.csv")
     rows = rows[rows["model"] == "resnet50"].set_index("protocol")
     every = rows[rows["evaluated_on"] == "test set"]["accuracy"]
-    new = rows[rows["evaluated_on"] == "new test scans"]
-    new_accuracy = new["accuracy"]
+    train_groups = _training_groups(results)
+    with_copies = _small_network_answers(results, "original", "test")
+    without_copies = _small_network_answers(results, "testing", "test")
+    new_scans = without_copies[~without_copies["group"].isin(train_groups)]
     return Copies(
         test_scans=audit["Testing scans"],
         pixel_copies=audit["pixels"],
         known_groups=audit["group"],
         trained_with=every["original"],
         trained_without=every["testing"],
-        new_scans=new.at["original", "n"],
-        new_trained_with=new_accuracy["original"],
-        new_trained_without=new_accuracy["testing"],
+        new=leak_part(
+            with_copies.loc[new_scans.index, "correct"],
+            new_scans["correct"],
+            new_scans["group"],
+        ),
     )
+
+
+def _training_groups(results: Path) -> pd.Series:
+    """The groups of the scans that train on the reference study's split."""
+    scans = pd.read_csv(results.parent / "data" / "image_groups.csv")
+    scans = splits.assign_subsets(scans, "original", seed=0)
+    return scans[scans["subset"] == "train"]["group"]
+
+
+def _small_network_answers(results: Path, split: str, subset: str) -> pd.DataFrame:
+    """Groups and correct answers, as 0 and 1, of a small ResNet50, by path."""
+    setting = Setting("resnet50", "random", 64, "scratch", "cpu-scratch", split)
+    table = read_predictions(run_folder(results, setting, seed=0), subset)
+    correct = table["label"] == table["predicted"]
+    return table.assign(correct=correct.astype(float)).set_index("path")
 
 
 def same_scans(results: Path) -> LeakPart:
     """A small ResNet50 on the same validation scans, knowing their patients or not."""
-    rows = pd.read_csv(results / "protocols.csv")
-    rows = rows[rows["evaluated_on"] == "leaky validation scans"]
-    rows = rows[rows["model"] == "resnet50"].set_index("protocol")
-    return LeakPart(
-        scans=int(rows.at["original", "n"]),
-        leaky=rows.at["original", "accuracy"],
-        leak_free=rows.at["patient", "accuracy"],
+    leaky = _small_network_answers(results, "original", "validation")
+    folds = []
+    for split in config.PROTOCOLS:
+        if split.startswith("patient"):
+            folds.append(_small_network_answers(results, split, "validation"))
+    leak_free = pd.concat(folds)
+    # the folds leave some scans out, such as those with contradictory labels
+    both = leaky.index.intersection(leak_free.index)
+    return leak_part(
+        leaky.loc[both, "correct"],
+        leak_free.loc[both, "correct"],
+        leak_free.loc[both, "group"],
     )
 
 
@@ -328,8 +397,10 @@ def other_source(results: Path) -> OtherSource:
     best = elsewhere["macro_f1"].idxmax()
     without_test = rows[rows["subset"] != "test"]
     means = without_test.groupby("recipe", sort=False)["macro_f1"].mean()
+    removed = pd.read_csv(results / "generalise_dropped.csv")
     return OtherSource(
         recipes=len(elsewhere),
+        removed_recipes=removed["recipe"].nunique(),
         scratch=_source_recipe(rows, "scratch"),
         best=_source_recipe(rows, best),
         chosen=_source_recipe(rows, means.idxmax()),
@@ -418,19 +489,23 @@ def _pointing_game(rows: pd.DataFrame) -> PointingGame:
 
 
 def calibration(results: Path) -> list[Calibration]:
-    """What temperature scaling does to both networks from random weights, seed 0."""
-    rows = pd.read_csv(results / "calibration.csv")
-    rows = select(rows, recipe="scratch", seed=0)
+    """What temperature scaling does to each setting, seed by seed."""
+    rows = pd.read_csv(results / "calibration.csv").sort_values("seed", kind="stable")
+    keys = ["model", "recipe", "image_size"]
     networks = []
-    for model, rows_of_model in rows.groupby("model", sort=False):
-        errors = rows_of_model.set_index(["subset", "scaled"])["ece"]
+    for names, rows_of_setting in rows.groupby(keys, sort=False):
+        model, recipe, image_size = names
+        errors = rows_of_setting.set_index(["subset", "scaled"])["ece"].sort_index()
+        scaled = select(rows_of_setting, subset="test", scaled="yes")
         network = Calibration(
             model=model,
-            temperature=rows_of_model["temperature"].max(),
-            validation=errors["validation", "no"],
-            validation_scaled=errors["validation", "yes"],
-            test=errors["test", "no"],
-            test_scaled=errors["test", "yes"],
+            recipe=recipe,
+            image_size=image_size,
+            temperatures=scaled["temperature"].tolist(),
+            validation=errors["validation", "no"].tolist(),
+            validation_scaled=errors["validation", "yes"].tolist(),
+            test=errors["test", "no"].tolist(),
+            test_scaled=errors["test", "yes"].tolist(),
         )
         networks.append(network)
     return networks
@@ -447,8 +522,7 @@ def robustness(results: Path) -> Robustness:
             changed = rows_of_change[rows_of_change["strength"] == strength]
             changed = changed.set_index("model")
             effect = ChangedScans(
-                change=change,
-                strength=strength,
+                change=CHANGES[change].format(strength=strength),
                 vgg16=_accuracy(changed.loc["vgg16"]),
                 resnet50=_accuracy(changed.loc["resnet50"]),
             )
@@ -458,6 +532,19 @@ def robustness(results: Path) -> Robustness:
         resnet50=_accuracy(unchanged.loc["resnet50"]),
         changes=changes,
     )
+
+
+# how a person names a change; the documents show only the flip upside down
+CHANGES = {
+    "shift (% of the side)": "shifted to the right by {strength:g}% of the side",
+    "rotation (degrees)": "rotated by {strength:g} degrees",
+    "flip (1: sides, 2: upside down)": "turned upside down",
+    "blur (sigma, % of the side)": "blurred, sigma {strength:g}% of the side",
+    "noise (deviation, % of white)": (
+        "noise with a standard deviation of {strength:g}% of white"
+    ),
+    "contrast (%)": "contrast at {strength:g}% of what it was",
+}
 
 
 def _strengths(change: str, strengths: pd.Series) -> list[float]:
@@ -479,12 +566,15 @@ def collapse(results: Path) -> Collapse:
     # one answer for all but a few of the scans, in every measurement until then
     constant = (rows["one_answer"] > 0.99).cummin()
     last_constant = rows[constant].iloc[-1]
+    accuracies = []
+    for accuracy, count in rows[constant]["validation"].value_counts().items():
+        accuracies.append(ConstantAccuracy(accuracy, int(count)))
     end = rows.iloc[-1]
     return Collapse(
         variance_ratio=rows.at[0, "variance_ratio"],
         constant_steps=last_constant.name,
+        constant_accuracies=accuracies,
         training=last_constant["training"],
-        validation=last_constant["validation"],
         validation_renewed=last_constant["all_renewed"],
         steps=end.name,
         final_validation=end["validation"],
@@ -513,6 +603,10 @@ def scan_counts(data: Path) -> ScanCounts:
     other_scans = scans[~known]
     by_class = pd.crosstab(scans["split"], scans["label"])
     by_class["all"] = by_class.sum(axis=1)
+    table = splits.assign_subsets(scans, "patient", seed=0)
+    used = table[table["subset"].isin(["train", "validation"])]
+    tumors = used[used["label"] != "no_tumor"]
+    elsewhere = ~tumors["group"].str.startswith("patient-")
     return ScanCounts(
         scans=len(scans),
         known_scans=len(known_scans),
@@ -521,6 +615,20 @@ def scan_counts(data: Path) -> ScanCounts:
         clusters=other_scans["group"].nunique(),
         known_by_split=known_scans["split"].value_counts().to_dict(),
         by_class=by_class,
+        training_tumors=len(tumors),
+        training_tumors_elsewhere=int(elsewhere.sum()),
+    )
+
+
+def contradicted(data: Path) -> Contradicted:
+    """Scans with contradictory labels, by what contradicts them."""
+    scans = pd.read_csv(data / "image_groups.csv")
+    scans = scans[scans["label_conflict"]]
+    by_cheng = scans["cheng_label"].notna()
+    return Contradicted(
+        by_cheng=int(by_cheng.sum()),
+        by_look_alikes=int((~by_cheng).sum()),
+        clusters=scans[~by_cheng]["group"].nunique(),
     )
 
 
