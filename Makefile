@@ -22,7 +22,7 @@ help:  ## show this list
 run: .venv/ready  ## notebooks 01 to 06 on a small part of the scans (or on synthetic images), in minutes, into build/run/
 	@$(BIN)/python tools/run_notebooks.py --preset $(or $(PRESET),$(BRAINTUMOR_PRESET),sample) --into build/run --notebooks '0[1-6]_*'
 
-results: .venv/ready  ## the whole study on all scans, into notebooks/ and results/ (PRESET=cpu-scratch, cpu or full)
+results: .venv/ready  ## the six main notebooks on all scans, into notebooks/ and results/, in hours (PRESET=cpu-scratch, cpu or full)
 	@$(BIN)/python tools/run_notebooks.py $(if $(PRESET),--preset $(PRESET)) --into notebooks
 	@$(BIN)/python tools/draw_readme_figures.py
 	@$(BIN)/python tools/update_docs.py
