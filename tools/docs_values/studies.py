@@ -21,9 +21,17 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class BaselineScores:
-    """Macro-F1 of the shortcut baseline and of both networks, on the same scans."""
+    """The shortcut baseline and both networks, on the same scans.
+
+    Attributes:
+        baseline: Macro-F1 of the baseline.
+        baseline_accuracy: Accuracy of the baseline.
+        vgg16: Macro-F1 of VGG16.
+        resnet50: Macro-F1 of ResNet50.
+    """
 
     baseline: float
+    baseline_accuracy: float
     vgg16: float
     resnet50: float
 
@@ -328,6 +336,7 @@ def shortcut_baseline(metrics: pd.DataFrame, results: Path) -> ShortcutBaseline:
         rows = networks[networks["subset"] == subset].set_index("model")
         scores[subset] = BaselineScores(
             baseline=baseline.at[subset, "macro_f1"],
+            baseline_accuracy=baseline.at[subset, "accuracy"],
             vgg16=rows.at["vgg16", "macro_f1"],
             resnet50=rows.at["resnet50", "macro_f1"],
         )
