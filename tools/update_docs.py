@@ -155,8 +155,10 @@ def page_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     known["provenance"] = [model_card.provenance(results, each) for each in settings]
     known["citation"] = released.citation(root / "CITATION.cff")
     known["run_commands"] = run_commands.run_commands(results)
+    known["waits"] = measurements.waits(results)
+    known["waiting_machine"] = measurements.machine(results / "waiting.json")
     known["ratios"] = measurements.ratios(results)
-    known["machine"] = measurements.machine(results)
+    known["machine"] = measurements.machine(results / "benchmark.json")
     known["costs"] = measurements.costs(results)
     known["checks"] = measurements.checks(results)
     known["forecasts"] = measurements.forecasts(results)

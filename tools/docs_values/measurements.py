@@ -29,6 +29,23 @@ class Ratio:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """How long a person waits, as text.
+
+    Attributes:
+        what: What for.
+        way: How it is done.
+        value: The median with its unit, and the least and the most of the repeats.
+        note: Why it was not measured.
+    """
+
+    what: str
+    way: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
 class Machine:
     """Where the benchmark ran."""
 
@@ -36,7 +53,7 @@ class Machine:
     cores: int
     flags: list[str]
     versions: dict[str, str]
-    data: str
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,19 @@ class Forecast:
     disk_gb: float
 
 
+def waits(results: Path) -> list[Wait]:
+    """Every row of ``waiting.csv``."""
+    rows = []
+    for row in pd.read_csv(results / "waiting.csv").fillna({"note": ""}).itertuples():
+        value = ""
+        if row.repeats:
+            value = f"{row.value:.3g} {row.unit}"
+        if row.repeats > 1:
+            value += f" ({row.least:.3g} to {row.most:.3g})"
+        rows.append(Wait(row.what, row.way, value, row.note))
+    return rows
+
+
 def ratios(results: Path) -> list[Ratio]:
     """Every ratio of the benchmark."""
     rows = []
@@ -91,9 +121,16 @@ def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def machine(results: Path) -> Machine:
-    """Where the benchmark ran."""
-    return Machine(**json.loads((results / "benchmark.json").read_text()))
+def machine(file: Path) -> Machine:
+    """Where a benchmark ran.
+
+    Args:
+        file: ``benchmark.json`` or ``waiting.json``.
+
+    Returns:
+        The machine.
+    """
+    return Machine(**json.loads(file.read_text()))
 
 
 def costs(results: Path) -> list[Cost]:
