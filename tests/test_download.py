@@ -581,7 +581,8 @@ def test_a_planted_key_is_nowhere_after_a_failed_and_a_good_download(
     key = PAIR["KAGGLE_KEY"]
     for name, value in PAIR.items():
         monkeypatch.setenv(name, value)
-    put(tmp_path / "data/image_groups.csv", EXPECTED.to_csv(index=False))
+    reference = EXPECTED.assign(group="a")
+    put(tmp_path / "data/image_groups.csv", reference.to_csv(index=False))
     answers = [(400, {"code": 400, "message": f"bad key {key}"}), (200, archive(SCANS))]
     kaggle.answer = lambda: answers.pop(0)
     target = dataset.locate_data(tmp_path / "data", tmp_path / "build")

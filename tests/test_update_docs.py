@@ -138,12 +138,12 @@ def test_a_network_that_was_not_run_is_named_until_it_is():
     assert results_table.models_not_run(both) == []
 
 
-def test_a_network_from_imagenet_weights_without_fingerprint_has_its_row():
+def test_a_network_from_imagenet_weights_without_fingerprint_has_its_row(tmp_path):
     runs = metrics_of([0.8, 0.9, 1.0], model="resnet50", weights=config.NOT_CHECKED)
     (row,) = results_table.table_rows(runs)
     assert (row.setting.model, row.setting.preset) == ("resnet50", "full")
     assert results_table.models_not_run(runs) == ["vgg16"]
-    (summary,) = results_table.all_settings(runs)
+    (summary,) = results_table.all_settings(runs, tmp_path)
     assert summary.weights == "imagenet" and summary.scores.seeds == 3
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from braintumor import config
 from docs_values.formatting import display_name, listed
 from docs_values.result_files import (
     CPU_SIZE,
@@ -192,6 +193,8 @@ def _epochs(results: Path, setting: dict[str, str | int]) -> list[int]:
     """How long the runs of a setting that keep patients apart trained."""
     epochs = []
     for run in read_settings(results) + read_settings(results / "full"):
+        if config.starts_from_imagenet(run["weights"]):
+            run["weights"] = "imagenet"
         same = all(run[key] == value for key, value in setting.items())
         if same and run["protocol"] == "patient":
             epochs.append(run["epochs"])
