@@ -48,6 +48,8 @@ def run_commands(results: Path) -> list[CommandList]:
     for folder in (results / "full", results):
         for file in sorted(folder.glob("*/settings.json")):
             settings = json.loads(file.read_text())
+            if config.starts_from_imagenet(settings["weights"]):
+                settings["weights"] = "imagenet"
             commands = seeds_by_command[_title(settings)]
             commands.setdefault(_command(settings), []).append(settings["seed"])
     lists = []
