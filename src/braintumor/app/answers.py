@@ -88,8 +88,11 @@ class Answer:
         return line
 
     def _in_words(self, label: str) -> str:
+        name = label.replace("_", " ")
         percent = 100 * self.probabilities[label]
-        return f"{label.replace('_', ' ')} ({percent:.0f} %)"
+        if percent > 99:  # never "100 %": the classifier is not that sure of anything
+            return f"{name} (over 99 %)"
+        return f"{name} ({percent:.0f} %)"
 
 
 def answer_batches(
