@@ -308,13 +308,16 @@ def _recipe_choice(
         tables.append(read_predictions(run, "other_source"))
     first, second = tables
     lead = scoring.paired_comparison(first, second)
+    is_tumor = first["label"] != NO_TUMOR
+    is_glioma = first["label"] == "glioma"
+    ranked = [RankedRecipe(recipe, score) for recipe, score in ranking.items()]
     return RecipeChoice(
         image_size=image_size,
         seeds=seeds.nunique(),
         scans=len(first),
-        tumors=int((first["label"] != NO_TUMOR).sum()),
-        gliomas=int((first["label"] == "glioma").sum()),
-        ranking=[RankedRecipe(recipe, score) for recipe, score in ranking.items()],
+        tumors=int(is_tumor.sum()),
+        gliomas=int(is_glioma.sum()),
+        ranking=ranked,
         lead=estimate(lead, "macro_f1"),
     )
 
@@ -333,12 +336,14 @@ def reference_recipe(
     leak_free = seed_predictions(results, full_setting("transfer"), "test", seeds=1)
     groups = leak_free.set_index("path")["group"]
     gain = (transfer - reference)[groups.index]
+    scores = full_size_scores(metrics, "original", "original")
+    scores_of_transfer = full_size_scores(metrics, "original", "transfer")
     return ReferenceRecipe(
         best=again.max(),
         last=again.iloc[-1],
         log=log_of_vgg16.iloc[-1],
-        scores=full_size_scores(metrics, "original", "original"),
-        transfer=full_size_scores(metrics, "original", "transfer"),
+        scores=scores,
+        transfer=scores_of_transfer,
         test_scans=len(reference),
         same_scans=len(groups),
         gain=mean_over_scans(gain, groups),

@@ -124,14 +124,18 @@ def _seed_scores(seed: int, rows: pd.DataFrame) -> SeedScores:
     """The scores of one run."""
     by_subset = rows.set_index("subset")
     test = by_subset.loc["test"]
+    accuracy_on_validation = estimate(by_subset.loc["validation"], "accuracy")
+    accuracy_on_test = estimate(test, "accuracy")
+    missed_rate = estimate(test, "missed_tumor_rate")
+    alarm_rate = estimate(test, "false_alarm_rate")
     return SeedScores(
         seed=seed,
-        validation=estimate(by_subset.loc["validation"], "accuracy"),
-        test=estimate(test, "accuracy"),
+        validation=accuracy_on_validation,
+        test=accuracy_on_test,
         missed=int(test["missed_tumors"]),
-        missed_rate=estimate(test, "missed_tumor_rate"),
+        missed_rate=missed_rate,
         false_alarms=int(test["false_alarms"]),
-        alarm_rate=estimate(test, "false_alarm_rate"),
+        alarm_rate=alarm_rate,
         glioma_recall=estimate(test, "recall_glioma"),
     )
 

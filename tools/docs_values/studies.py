@@ -506,15 +506,20 @@ def calibration(results: Path) -> list[Calibration]:
         model, recipe, image_size = names
         errors = rows_of_setting.set_index(["subset", "scaled"])["ece"].sort_index()
         scaled = select(rows_of_setting, subset="test", scaled="yes")
+        temperatures = scaled["temperature"].tolist()
+        validation = errors["validation", "no"].tolist()
+        validation_scaled = errors["validation", "yes"].tolist()
+        test = errors["test", "no"].tolist()
+        test_scaled = errors["test", "yes"].tolist()
         network = Calibration(
             model=model,
             recipe=recipe,
             image_size=image_size,
-            temperatures=scaled["temperature"].tolist(),
-            validation=errors["validation", "no"].tolist(),
-            validation_scaled=errors["validation", "yes"].tolist(),
-            test=errors["test", "no"].tolist(),
-            test_scaled=errors["test", "yes"].tolist(),
+            temperatures=temperatures,
+            validation=validation,
+            validation_scaled=validation_scaled,
+            test=test,
+            test_scaled=test_scaled,
         )
         networks.append(network)
     return networks
@@ -616,13 +621,16 @@ def scan_counts(data: Path) -> ScanCounts:
     used = table[table["subset"].isin(["train", "validation"])]
     tumors = used[used["label"] != "no_tumor"]
     elsewhere = ~tumors["group"].str.startswith("patient-")
+    patients = known_scans["group"].nunique()
+    clusters = other_scans["group"].nunique()
+    known_by_split = known_scans["split"].value_counts().to_dict()
     return ScanCounts(
         scans=len(scans),
         known_scans=len(known_scans),
-        patients=known_scans["group"].nunique(),
+        patients=patients,
         other_scans=len(other_scans),
-        clusters=other_scans["group"].nunique(),
-        known_by_split=known_scans["split"].value_counts().to_dict(),
+        clusters=clusters,
+        known_by_split=known_by_split,
         by_class=by_class,
         training_tumors=len(tumors),
         training_tumors_elsewhere=int(elsewhere.sum()),
