@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scaling import free_port
 
@@ -31,8 +32,10 @@ LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 # --- shares ---
 
 processes = st.sampled_from([1, 2, 3, 4])
+unhurried = hypothesis_settings(deadline=None)  # other work may slow a machine down
 
 
+@unhurried
 @given(rows=st.integers(0, 70), processes=processes, local=st.integers(1, 3))
 def test_shares_are_equal_and_make_up_the_batch_but_for_what_devices_cannot_share(
     rows, processes, local
@@ -68,6 +71,7 @@ def shared_sequences(scans, batch_size, processes, augmentation):
     ]
 
 
+@unhurried
 @given(
     batches=st.integers(1, 3),
     each=st.integers(1, 20),
@@ -89,6 +93,7 @@ def test_processes_together_see_the_batches_that_one_sees(
             np.testing.assert_array_equal(np.concatenate(part), whole)
 
 
+@unhurried
 @given(scans=st.integers(4, 30), processes=processes)
 def test_no_process_ever_waits_for_a_batch_that_another_does_not_have(scans, processes):
     _, several = shared_sequences(scans, 12, processes, "original")
