@@ -93,11 +93,18 @@ def waits(results: Path) -> list[Wait]:
     for row in pd.read_csv(results / "waiting.csv").fillna({"note": ""}).itertuples():
         value = ""
         if row.repeats:
-            value = f"{row.value:.3g} {row.unit}"
+            value = f"{_short(row.value)} {row.unit}"
         if row.repeats > 1:
-            value += f" ({row.least:.3g} to {row.most:.3g})"
+            value += f" ({_short(row.least)} to {_short(row.most)})"
         rows.append(Wait(row.what, row.way, value, row.note))
     return rows
+
+
+def _short(value: float) -> str:
+    """A number with two or three digits that count: 0.66, 3.7, 1,670."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2g}" if value < 10 else f"{value:.1f}"
 
 
 def ratios(results: Path) -> list[Ratio]:
