@@ -61,7 +61,7 @@ class Wait:
         most: The most of them.
         unit: Of these three.
         repeats: How often it was measured.
-        note: Why it was not measured, or what else there is to say.
+        note: Why it was not measured.
     """
 
     what: str
@@ -135,9 +135,7 @@ def run(command: Command) -> Finished:
     return Finished(seconds, peak_memory=usage.ru_maxrss / 1000)
 
 
-def summarize(
-    what: str, way: str, values: list[float], unit: str, note: str = ""
-) -> Wait:
+def summarize(what: str, way: str, values: list[float], unit: str) -> Wait:
     """Make a row of repeated measurements.
 
     Args:
@@ -145,13 +143,12 @@ def summarize(
         way: How it is done.
         values: One a repeat.
         unit: Of the values.
-        note: What else there is to say.
 
     Returns:
         The row.
     """
     middle = statistics.median(values)
-    return Wait(what, way, middle, min(values), max(values), unit, len(values), note)
+    return Wait(what, way, middle, min(values), max(values), unit, len(values))
 
 
 def not_measured(what: str, way: str, unit: str, reason: str) -> Wait:
@@ -193,6 +190,23 @@ def in_turns(
     return finished
 
 
+def seconds_in_turns(commands: list[Command]) -> list[Wait]:
+    """Measure how long processes take, in turns.
+
+    Args:
+        commands: What is compared.
+
+    Returns:
+        A row for each.
+    """
+    rows = []
+    finished = in_turns(commands, REPEATS)
+    for command in commands:
+        seconds = [each.seconds for each in finished[command.way]]
+        rows.append(summarize(command.what, command.way, seconds, "s"))
+    return rows
+
+
 # --- what is measured ---
 
 
@@ -230,11 +244,7 @@ def measure_first_answers(scan: Path) -> list[Wait]:
         missing.append(not_measured(what, "detect-tumor", "s", reason))
     else:
         commands.append(Command(what, "detect-tumor", ["-m", f"{PEER}.cli", str(scan)]))
-    rows = []
-    for way, finished in in_turns(commands, REPEATS).items():
-        seconds = [each.seconds for each in finished]
-        rows.append(summarize(what, way, seconds, "s"))
-    return rows + missing
+    return seconds_in_turns(commands) + missing
 
 
 def measure_starts() -> list[Wait]:
@@ -244,11 +254,7 @@ def measure_starts() -> list[Wait]:
         Command(what, "python -m braintumor --help", ["-m", "braintumor", "--help"]),
         Command(what, "import braintumor", ["-c", "import braintumor"]),
     ]
-    rows = []
-    for way, finished in in_turns(commands, REPEATS).items():
-        seconds = [each.seconds for each in finished]
-        rows.append(summarize(what, way, seconds, "s"))
-    return rows
+    return seconds_in_turns(commands)
 
 
 def measure_folder(scans: list[Path]) -> list[Wait]:

@@ -98,7 +98,7 @@ class DataReport:
         if not self.has_no_tumor:
             lines.append(
                 f"no class '{NO_TUMOR}': missed tumors and false alarms are not "
-                f"counted; scans without a tumor belong into folders of this name"
+                f"counted; scans without a tumor belong in folders of this name"
             )
         return "\n".join(lines)
 
@@ -247,7 +247,7 @@ def _read_reference(file: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(file, dtype=_TEXT_COLUMNS)
     except ValueError as error:
-        raise ValueError(f"'{name}' is no table in CSV: write it anew.") from error
+        raise ValueError(f"'{name}' is no table in CSV: write it again.") from error
     missing = [column for column in needed if column not in table]
     if missing:
         raise ValueError(

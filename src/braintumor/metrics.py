@@ -56,7 +56,7 @@ def metrics_row(
     if rows.empty:
         model = provenance["model"]
         raise ValueError(f"No scan of the subset '{subset}' was predicted by {model}.")
-    labels = _labels(predictions)
+    labels = class_labels(predictions)
     scores = score_intervals(rows)
     # each scan once, as these scores have no interval here
     once_each = np.ones((1, len(rows)))
@@ -93,7 +93,7 @@ def detection(predictions: pd.DataFrame) -> dict[str, Any]:
         their intervals. A rate of no scans is NaN. In a data set without the class
         ``no_tumor``, every column is NaN.
     """
-    labels = _labels(predictions)
+    labels = class_labels(predictions)
     if NO_TUMOR not in labels:
         return dict.fromkeys(DETECTION, np.nan)
     confusions = _bootstrap_confusions(predictions, "group")
@@ -237,7 +237,7 @@ def weighted_probability_scores(
         and accuracy over 15 equal bins of confidence (arXiv:1706.04599), in [0, 1].
         ``brier``: the squared error, in [0, 2].
     """
-    labels = _labels(predictions)
+    labels = class_labels(predictions)
     probabilities = predictions.filter(regex="^p_").to_numpy()
     true_index = predictions["label"].map(labels.index)
     one_hot = np.eye(len(labels))[true_index]
@@ -334,7 +334,7 @@ def fit_temperature(predictions: pd.DataFrame) -> float:
     Returns:
         The temperature (arXiv:1706.04599); above 1 where the model is overconfident.
     """
-    labels = _labels(predictions)
+    labels = class_labels(predictions)
 
     def loss(log_temperature: float) -> float:
         scaled = with_temperature(predictions, np.exp(log_temperature))
@@ -512,8 +512,15 @@ def bootstrap(counts: np.ndarray) -> np.ndarray:
     return np.tensordot(draws, counts, axes=1)
 
 
-def _labels(predictions: pd.DataFrame) -> list[str]:
-    """The classes, by the columns of their probabilities."""
+def class_labels(predictions: pd.DataFrame) -> list[str]:
+    """List the classes that predictions tell apart.
+
+    Args:
+        predictions: Any predictions.
+
+    Returns:
+        The labels, by the columns of their probabilities and in their order.
+    """
     columns = predictions.filter(regex="^p_")
     return [column.removeprefix("p_") for column in columns]
 
@@ -521,7 +528,7 @@ def _labels(predictions: pd.DataFrame) -> list[str]:
 def _bootstrap_scores(predictions: pd.DataFrame, unit: str) -> pd.DataFrame:
     """Scores of the predictions in the first row, of the replicates in the others."""
     confusions = _bootstrap_confusions(predictions, unit)
-    return pd.DataFrame(confusion_scores(confusions, _labels(predictions)))
+    return pd.DataFrame(confusion_scores(confusions, class_labels(predictions)))
 
 
 def _bootstrap_confusions(predictions: pd.DataFrame, unit: str) -> np.ndarray:
@@ -530,7 +537,7 @@ def _bootstrap_confusions(predictions: pd.DataFrame, unit: str) -> np.ndarray:
     Returns:
         Counts of shape (1 + replicates, true class, predicted class).
     """
-    labels = _labels(predictions)
+    labels = class_labels(predictions)
     # units in sorted order, so that the order of rows changes no draw
     unit_index, units = predictions[unit].factorize(sort=True)
     true_index = predictions["label"].map(labels.index)

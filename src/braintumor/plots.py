@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
+from braintumor.dataset import NO_TUMOR
+from braintumor.metrics import class_labels
 from braintumor.splits import KNOWN_PATIENTS
 
 import numpy as np
@@ -298,7 +300,7 @@ def roc_curves(
     panel_count = max(2, len(predictions))
     figure, panels = base_figure(title, banner, 3.8, 1, panel_count)
     for axes, (model, curves_of_model) in zip(panels, curves.items(), strict=False):
-        colors = class_colors(_classes_of(predictions[model]))
+        colors = class_colors(class_labels(predictions[model]))
         for curve in curves_of_model:
             name = f"{display_name(curve.label)}: AUROC {curve.area:.3f}"
             color = colors[curve.label]
@@ -315,12 +317,6 @@ def roc_curves(
     for unused in panels[len(predictions) :]:
         unused.remove()
     return figure
-
-
-def _classes_of(predictions: pd.DataFrame) -> list[str]:
-    """The classes that have a column of probabilities, sorted."""
-    probabilities = predictions.filter(regex="^p_")
-    return sorted(probabilities.columns.str.removeprefix("p_"))
 
 
 class RocCurve(NamedTuple):
@@ -399,7 +395,7 @@ def sizes_and_intensities(scans: pd.DataFrame, *, banner: str) -> Figure:
     Returns:
         The figure: sizes as points, mean intensities as quartiles of each class.
     """
-    of_tumors = scans[scans["label"] != "no_tumor"]
+    of_tumors = scans[scans["label"] != NO_TUMOR]
     medians = of_tumors.groupby("split")["mean_intensity"].median()
     title = (
         f"Tumor scans: median intensity {medians['training']:.0f} in Training, "
@@ -565,7 +561,7 @@ def confusion_matrices(
     for model, table in predictions.items():
         tables[model] = table[table["subset"] == subset]
     any_table = next(iter(tables.values()))
-    labels = _classes_of(any_table)
+    labels = class_labels(any_table)
     message = _most_frequent_error(tables, subset)
     figure, panels = base_figure(message, banner, 3.8, 1, len(tables))
     for axes, (model, table) in zip(panels, tables.items(), strict=True):

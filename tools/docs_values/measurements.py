@@ -93,18 +93,11 @@ def waits(results: Path) -> list[Wait]:
     for row in pd.read_csv(results / "waiting.csv").fillna({"note": ""}).itertuples():
         value = ""
         if row.repeats:
-            value = f"{_short(row.value)} {row.unit}"
+            value = f"{_three_digits(row.value)} {row.unit}"
         if row.repeats > 1:
-            value += f" ({_short(row.least)} to {_short(row.most)})"
+            value += f" ({_three_digits(row.least)} to {_three_digits(row.most)})"
         rows.append(Wait(row.what, row.way, value, row.note))
     return rows
-
-
-def _short(value: float) -> str:
-    """A number with two or three digits that count: 0.66, 3.7, 1,670."""
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.2g}" if value < 10 else f"{value:.1f}"
 
 
 def ratios(results: Path) -> list[Ratio]:
@@ -178,8 +171,10 @@ def forecasts(results: Path) -> list[Forecast]:
 
 
 def _three_digits(value: float) -> str:
-    """A number with three digits: 0.0472, 989."""
-    return f"{value:,.3g}"
+    """A number with three digits, or all of those before its point: 0.0472, 1,667."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
 
 
 def duration(hours: float) -> str:

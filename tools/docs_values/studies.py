@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from braintumor import config, splits
+from braintumor import config, dataset, splits
 from docs_values.findings import LeakPart, leak_part
 from docs_values.formatting import Estimate
 from docs_values.result_files import (
@@ -612,15 +612,15 @@ def data_facts(results: Path) -> dict[str, int]:
 def scan_counts(data: Path) -> ScanCounts:
     """How many scans there are, and of how many of them the patient is known."""
     scans = pd.read_csv(data / "image_groups.csv")
-    known = scans["group"].str.startswith("patient-")
+    known = scans["group"].str.startswith(splits.KNOWN_PATIENTS)
     known_scans = scans[known]
     other_scans = scans[~known]
     by_class = pd.crosstab(scans["split"], scans["label"])
     by_class["all"] = by_class.sum(axis=1)
     table = splits.assign_subsets(scans, "patient", seed=0)
     used = table[table["subset"].isin(["train", "validation"])]
-    tumors = used[used["label"] != "no_tumor"]
-    elsewhere = ~tumors["group"].str.startswith("patient-")
+    tumors = used[used["label"] != dataset.NO_TUMOR]
+    elsewhere = ~tumors["group"].str.startswith(splits.KNOWN_PATIENTS)
     patients = known_scans["group"].nunique()
     clusters = other_scans["group"].nunique()
     known_by_split = known_scans["split"].value_counts().to_dict()
