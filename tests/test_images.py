@@ -231,6 +231,18 @@ def test_an_end_of_zeros_is_no_part_of_a_jpeg_2000(share):
     assert images.decode(content) == (None, images.NOT_WHOLE)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_byte_that_changed_in_a_moving_png_leaves_no_pixels_to_chance(seed):
+    """OpenCV checks no checksum there, and leaves rows as the memory was before."""
+    frame = Image.fromarray(PLASMA)
+    content = saved(PLASMA, "PNG", save_all=True, append_images=[frame]).copy()
+    assert images.decode(content)[1] == ""
+    data = content.tobytes().index(b"IDAT") + 8
+    place = np.random.default_rng(seed).integers(data, data + PLASMA.size // 2)
+    content[place] ^= 0b1010101
+    assert images.decode(content) == (None, images.NOT_WHOLE)
+
+
 def tiff(pages=1, compression="tiff_lzw", depth=8, tiles=False):
     """A TIFF file of equal pages in several strips, and where these lie."""
     image = np.tile(PLASMA, (4, 4))

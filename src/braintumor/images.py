@@ -7,6 +7,7 @@ answers, the page and notebooks all read pixels here: same file, same pixels.
 import hashlib
 import io
 import warnings
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +30,7 @@ BLACK_AND_WHITE = (0.1, 99.9)  # percentiles, for what has more than 8 bits
 TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEG_2000_BEGINNINGS = (b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51")
 OPAQUE_BEGINNINGS = (b"\xff\xd8", b"BM")  # of JPEG and BMP: nothing is transparent
+PNG_BEGINNING = b"\x89PNG"
 WHITE_IS_ZERO = 0  # of the tag of TIFF that says what its values mean
 PHOTOMETRIC_TAG = 262
 
@@ -188,28 +190,36 @@ def to_8_bits(values: np.ndarray) -> np.ndarray:
 
 
 def first_damaged_page(content: np.ndarray, pages: int) -> int | None:
-    """Find a page of a TIFF or JPEG 2000 file that is damaged.
+    """Find a page of an image file that is damaged.
 
-    OpenCV leaves black what it cannot decode, without a word; Pillow refuses it.
+    OpenCV leaves what it cannot decode as the memory was before, without a word;
+    Pillow refuses it. In JPEG and BMP files OpenCV finds the damage itself.
 
     Args:
-        content: The bytes of an image file, uint8; any other is taken as whole.
+        content: The bytes of an image file, uint8.
         pages: How many pages are looked at.
 
     Returns:
         The first that is damaged, from 0, or None.
     """
-    checked = (*TIFF_BEGINNINGS, *JPEG_2000_BEGINNINGS)
-    if not content[:12].tobytes().startswith(checked):
+    if content[:2].tobytes().startswith(OPAQUE_BEGINNINGS):
         return None
-    with suppress(Exception), _open_with_pillow(content) as image:
+    try:
+        _open_with_pillow(content).verify()  # the checksums of a PNG
+        image = _open_with_pillow(content)
+    except (OSError, SyntaxError):
+        # Pillow knows every PNG; of other formats OpenCV knows more kinds
+        is_png = content[:4].tobytes() == PNG_BEGINNING
+        return 0 if is_png else None
+    # Pillow may count fewer pages, or miss a tag that OpenCV does without
+    with suppress(EOFError, LookupError, TypeError), image:
         for page in range(pages):
-            image.seek(page)
             try:
+                image.seek(page)
                 image.load()
-            except OSError:
+            except (OSError, SyntaxError, ValueError, zlib.error):
                 return page
-    return None  # whole, or of a kind that only OpenCV knows
+    return None
 
 
 def read_scan(path: Path, sha256: str | None = None) -> np.ndarray:
