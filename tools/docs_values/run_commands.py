@@ -13,8 +13,8 @@ import pandas as pd
 OPTIONS = ("recipe", "protocol", "weights", "image_size", "epochs", "batch_size")
 SOURCE = "Tumors of one source (split `source`), for the study domain_shift"
 REFERENCE = (
-    "The reference study's split, and copies in training, for the studies leakage and "
-    "transfer_learning"
+    "The leaky split of the reference study, and copies in training, for the studies "
+    "leakage and transfer_learning"
 )
 FOLDS = "Five folds of a small ResNet50, for the studies seeds_and_folds and leakage"
 MAIN = "Patients kept apart, for the tables of README, findings, and model card"

@@ -18,22 +18,20 @@ from docs_values.result_files import (
 
 import pandas as pd
 
+SHORTCUT_SCORES = ["accuracy", "macro_f1"]
+
 
 @dataclass(frozen=True)
 class BaselineScores:
     """The shortcut baseline and both networks, on the same scans.
 
     Attributes:
-        baseline: Macro-F1 of the baseline.
-        baseline_accuracy: Accuracy of the baseline.
-        vgg16: Macro-F1 of VGG16.
-        resnet50: Macro-F1 of ResNet50.
+        accuracy: The accuracy of each: "baseline", "vgg16", and "resnet50".
+        macro_f1: The macro-F1 of each.
     """
 
-    baseline: float
-    baseline_accuracy: float
-    vgg16: float
-    resnet50: float
+    accuracy: dict[str, float]
+    macro_f1: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -334,11 +332,9 @@ def shortcut_baseline(metrics: pd.DataFrame, results: Path) -> ShortcutBaseline:
     scores = {}
     for subset in ("validation", "test"):
         rows = networks[networks["subset"] == subset].set_index("model")
+        rows.loc["baseline", SHORTCUT_SCORES] = baseline.loc[subset, SHORTCUT_SCORES]
         scores[subset] = BaselineScores(
-            baseline=baseline.at[subset, "macro_f1"],
-            baseline_accuracy=baseline.at[subset, "accuracy"],
-            vgg16=rows.at["vgg16", "macro_f1"],
-            resnet50=rows.at["resnet50", "macro_f1"],
+            accuracy=rows["accuracy"].to_dict(), macro_f1=rows["macro_f1"].to_dict()
         )
     return ShortcutBaseline(**scores)
 
