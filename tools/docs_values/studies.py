@@ -8,6 +8,7 @@ from braintumor import config, dataset, splits
 from docs_values.findings import LeakPart, leak_part
 from docs_values.formatting import Estimate
 from docs_values.result_files import (
+    CPU_SIZE,
     RANDOM_WEIGHTS,
     Setting,
     estimate,
@@ -18,20 +19,20 @@ from docs_values.result_files import (
 
 import pandas as pd
 
-SHORTCUT_SCORES = ["accuracy", "macro_f1"]
-
 
 @dataclass(frozen=True)
 class BaselineScores:
     """The shortcut baseline and both networks, on the same scans.
 
     Attributes:
+        n: How many scans.
         accuracy: The accuracy of each: "baseline", "vgg16", and "resnet50".
         macro_f1: The macro-F1 of each.
     """
 
-    accuracy: dict[str, float]
-    macro_f1: dict[str, float]
+    n: int
+    accuracy: dict[str, Estimate]
+    macro_f1: dict[str, Estimate]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Copies:
         known_groups: Those with a scan of their patient, or a near-duplicate.
         trained_with: Test accuracy of a network that trains with them.
         trained_without: That of a network that does not.
+        every: Both on all test scans.
         new: Both on test scans without any such scan in training with copies.
     """
 
@@ -60,6 +62,7 @@ class Copies:
     known_groups: int
     trained_with: float
     trained_without: float
+    every: LeakPart
     new: LeakPart
 
 
@@ -218,6 +221,7 @@ class ChangedScans:
 class Robustness:
     """What changes of a scan cost: the unchanged scans, then each kind of change."""
 
+    scans: int
     vgg16: Estimate
     resnet50: Estimate
     changes: list[ChangedScans]
@@ -332,9 +336,13 @@ def shortcut_baseline(metrics: pd.DataFrame, results: Path) -> ShortcutBaseline:
     scores = {}
     for subset in ("validation", "test"):
         rows = networks[networks["subset"] == subset].set_index("model")
-        rows.loc["baseline", SHORTCUT_SCORES] = baseline.loc[subset, SHORTCUT_SCORES]
+        compared = {"baseline": baseline.loc[subset]}
+        for model in ("vgg16", "resnet50"):
+            compared[model] = rows.loc[model]
         scores[subset] = BaselineScores(
-            accuracy=rows["accuracy"].to_dict(), macro_f1=rows["macro_f1"].to_dict()
+            n=int(baseline.at[subset, "n"]),
+            accuracy={who: estimate(row, "accuracy") for who, row in compared.items()},
+            macro_f1={who: estimate(row, "macro_f1") for who, row in compared.items()},
         )
     return ShortcutBaseline(**scores)
 
@@ -349,12 +357,18 @@ def copies(results: Path) -> Copies:
     with_copies = _small_network_answers(results, "original", "test")
     without_copies = _small_network_answers(results, "testing", "test")
     new_scans = without_copies[~without_copies["group"].isin(train_groups)]
+    on_every_scan = leak_part(
+        with_copies.loc[without_copies.index, "correct"],
+        without_copies["correct"],
+        without_copies["group"],
+    )
     return Copies(
         test_scans=audit["Testing scans"],
         pixel_copies=audit["pixels"],
         known_groups=audit["group"],
         trained_with=every["original"],
         trained_without=every["testing"],
+        every=on_every_scan,
         new=leak_part(
             with_copies.loc[new_scans.index, "correct"],
             new_scans["correct"],
@@ -537,7 +551,10 @@ def robustness(results: Path) -> Robustness:
                 resnet50=_accuracy(changed.loc["resnet50"]),
             )
             changes.append(effect)
+    setting = Setting("vgg16", "imagenet", CPU_SIZE, "transfer+head+looks", "cpu")
+    scans = read_predictions(run_folder(results, setting, seed=0), "validation")
     return Robustness(
+        scans=len(scans),
         vgg16=_accuracy(unchanged.loc["vgg16"]),
         resnet50=_accuracy(unchanged.loc["resnet50"]),
         changes=changes,
