@@ -82,6 +82,12 @@ FIGURES = {
     "training_curves": lambda note: plots.training_curves(
         VGG16, model="vgg16", baseline=0.3, banner=note
     ),
+    "curves_beside_reference": lambda note: plots.curves_beside_reference(
+        {"VGG16 (ImageNet)": VGG16, "ResNet50 (random)": VGG16},
+        pd.concat([REFERENCE.assign(model=model) for model in ("VGG16", "ResNet50")]),
+        title="Ours beside theirs",
+        banner=note,
+    ),
     "confusion_matrices": lambda note: plots.confusion_matrices(
         dict.fromkeys(["vgg16", "resnet50"], PREDICTED), subset="test", banner=note
     ),
@@ -165,6 +171,11 @@ SAYS = {
         "always the largest class, 30%",
         "epoch that is kept",
     ],
+    "curves_beside_reference": [
+        "VGG16 (ImageNet), validation",
+        "ResNet50 (random), training",
+        "reference study, validation",
+    ],
     "confusion_matrices": [
         "VGG16 calls 1 meningioma scans glioma",
         "predicted label",
@@ -172,16 +183,17 @@ SAYS = {
     ],
     "roc_curves": [
         "Hardest class to tell apart on test scans: glioma (AUROC 0.000)",
-        "false positive rate",
+        "false positive rate (share of the other classes)",
         "no tumor: AUROC 1.000",
         "guessing: 0.500",
     ],
     "class_counts": [
-        "In both folders together, glioma has 1.2 times as many scans as no tumor",
+        "Glioma: 28% of the Training folder, 25% of the Testing folder",
         "(n = 18)",
+        "share of the folder",
     ],
     "sizes_and_intensities": [
-        "larger dots: more scans",
+        "the area of a dot grows with the number of scans",
         "mean intensity of a scan (0 to 255)",
     ],
     "split_flow": [
@@ -189,7 +201,7 @@ SAYS = {
         "excluded: label conflict: 1 scans",
         "known patients",
     ],
-    "probability_bars": ["Glioma, with 70% confidence", "probability", "70%"],
+    "probability_bars": ["Glioma, with 70% confidence", "probability", "70 %"],
     "interval_chart": [
         "VGG16 (n = 394)",
         "50% (45% to 55%)",
@@ -272,6 +284,31 @@ def test_a_tumor_box_is_drawn_only_where_it_is_known():
         IMAGES[:6], ["scan"] * 6, boxes=boxes, title="Scans", columns=3, banner=""
     )
     assert [len(axes.patches) for axes in figure.axes] == [1, 1, 0, 0, 0, 0]
+
+
+def test_classes_that_are_equally_hard_are_all_named():
+    perfect = PREDICTED.copy()
+    for label in LABELS:
+        perfect[f"p_{label}"] = (perfect["label"] == label).astype(float)
+    figure = plots.roc_curves({"vgg16": perfect}, subset="test", banner="")
+    said = "glioma and meningioma and no tumor and pituitary (AUROC 1.000)"
+    assert f"Hardest classes to tell apart on test scans: {said}" in words(figure)
+
+
+def test_a_name_of_a_network_says_how_it_started_and_has_its_color():
+    values = {"model": "vgg16", "weights": "imagenet", "recipe": "transfer"}
+    name = plots.network_name(values)
+    assert name == "VGG16 (ImageNet)"
+    assert plots.setting_name(values) == "VGG16 (ImageNet), transfer"
+    assert plots.network_color(name) == plots.MODEL_COLORS["vgg16"]
+    assert plots.network_color("densenet121 (random)") == plots.INK
+
+
+def test_a_probability_is_never_said_to_be_100_percent():
+    figure = plots.probability_bars(
+        pd.Series([0.996, 0.004], ["glioma", "no_tumor"]), title="Sure", banner=""
+    )
+    assert "over 99 %" in words(figure)
 
 
 def test_a_single_phase_is_not_named():

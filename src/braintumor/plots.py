@@ -9,7 +9,6 @@ import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from braintumor.dataset import NO_TUMOR
@@ -46,6 +45,7 @@ DISPLAY_NAMES = {
     "testing": "Testing folder",
 }
 WIDTH = 8.4  # inches: at 100 dpi, GitHub shows it unscaled
+NARROW = 6.0  # inches: on a phone, its text stays readable
 SMALL = 9  # points
 WITHOUT_AXES = {"xticks": [], "yticks": [], "frame_on": False}
 FORMULA_OF_TICKS = r"\mathdefault"  # how matplotlib writes numbers at an axis
@@ -92,10 +92,36 @@ def setting_name(values: Mapping[str, Any]) -> str:
         values: With ``model``, ``weights`` and ``recipe``, as a row of metrics.csv.
 
     Returns:
-        Such as ``VGG16, ImageNet, transfer``.
+        Such as ``VGG16 (ImageNet), transfer``.
     """
-    names = [display_name(values[key]) for key in ("model", "weights", "recipe")]
-    return ", ".join(names)
+    return f"{network_name(values)}, {display_name(values['recipe'])}"
+
+
+def network_name(values: Mapping[str, Any]) -> str:
+    """Write what was trained and how it started.
+
+    Args:
+        values: With ``model`` and ``weights``, as a row of metrics.csv.
+
+    Returns:
+        Such as ``VGG16 (ImageNet)``.
+    """
+    return f"{display_name(values['model'])} ({display_name(values['weights'])})"
+
+
+def network_color(name: str) -> str:
+    """Look up the color of a network.
+
+    Args:
+        name: Begins with the backbone, as ``vgg16`` and ``VGG16 (ImageNet)`` do.
+
+    Returns:
+        The color of the backbone in all figures; that of ink for other backbones.
+    """
+    for model, color in MODEL_COLORS.items():
+        if name.lower().startswith(model):
+            return color
+    return INK
 
 
 def percent(share: float, _: Any = None) -> str:
@@ -118,6 +144,7 @@ def base_figure(
     rows: int = 1,
     columns: int = 1,
     footnote: str = "",
+    width: float = WIDTH,
     layout: Literal["constrained", "compressed"] = "constrained",
     **grid: Any,
 ) -> tuple[NotebookFigure, np.ndarray]:
@@ -130,21 +157,24 @@ def base_figure(
         rows: Of panels.
         columns: Of panels.
         footnote: A sentence below the panels.
+        width: Of the figure, in inches.
         layout: Of matplotlib: ``constrained`` or ``compressed``.
         **grid: More arguments of ``Figure.subplots``.
 
     Returns:
         The figure, and its panels as a flat array.
     """
-    title = textwrap.fill(title, 80)
-    banner = textwrap.fill(banner, 90)
-    footnote = textwrap.fill(footnote, 124)
+    # as many characters as fit in a line
+    share_of_width = width / WIDTH
+    title = textwrap.fill(title, int(80 * share_of_width))
+    banner = textwrap.fill(banner, int(90 * share_of_width))
+    footnote = textwrap.fill(footnote, int(124 * share_of_width))
     title_lines = len(title.splitlines())
     banner_lines = len(banner.splitlines())
     banner_height = 0.2 + 0.18 * banner_lines if banner else 0
     head = banner_height + 0.15 + 0.2 * title_lines
     height += head
-    figure = NotebookFigure(figsize=(WIDTH, height), dpi=100, facecolor="white")
+    figure = NotebookFigure(figsize=(width, height), dpi=100, facecolor="white")
     top_of_panels = 1 - head / height
     figure.set_layout_engine(layout, rect=(0, 0, 1, top_of_panels))
     figure.suptitle(
@@ -233,12 +263,12 @@ def training_curves(
     last = history.iloc[-1]
     best_accuracy = percent(best["val_accuracy"])
     last_accuracy = percent(last["val_accuracy"])
-    color = MODEL_COLORS.get(model, INK)
+    color = network_color(model)
     title = (
         f"{display_name(model)}: validation accuracy {best_accuracy} "
         f"at best (epoch {best['epoch']}), {last_accuracy} at the end"
     )
-    figure, panels = base_figure(title, banner, 3.7, 1, 2)
+    figure, panels = base_figure(title, banner, 5.6, 2, 1, width=NARROW)
     later_phases = history.drop_duplicates("phase")[1:]
     for axes, score in zip(panels, ("accuracy", "loss"), strict=True):
         show_curves(axes, history, score, color)
@@ -271,7 +301,39 @@ def training_curves(
         label=f"always the largest class, {percent(baseline)}",
     )
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def curves_beside_reference(
+    histories: dict[str, pd.DataFrame],
+    reference: pd.DataFrame,
+    *,
+    title: str,
+    banner: str,
+) -> Figure:
+    """Draw the accuracy of our trainings beside those of the reference study.
+
+    Args:
+        histories: One row an epoch, by the ``network_name`` of the training.
+        reference: One row an epoch, with the networks in the column ``model``.
+        title: The message of the figure.
+        banner: A warning, or nothing.
+
+    Returns:
+        The figure, one panel a network.
+    """
+    rows = len(histories)
+    height = 3.3 * rows
+    figure, panels = base_figure(title, banner, height, rows, 1, width=NARROW)
+    for axes, (network, history) in zip(panels, histories.items(), strict=True):
+        is_same_backbone = [network.startswith(name) for name in reference["model"]]
+        their_history = reference[is_same_backbone]
+        show_curves(axes, their_history, "accuracy", GRAY, "reference study,")
+        show_curves(axes, history, "accuracy", network_color(network), f"{network},")
+        axes.set_title(network, size=10, weight="bold")
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18)}
+        axes.legend(ncols=2, frameon=False, fontsize=SMALL, **below)
     return figure
 
 
@@ -281,25 +343,33 @@ def roc_curves(
     """Draw the ROC curve of each class against all others.
 
     Args:
-        predictions: The predictions of each model.
+        predictions: The predictions of each network, by its backbone or by its
+            ``network_name``.
         subset: The subset to show.
         banner: A warning, or nothing.
 
     Returns:
-        The figure, one panel a model.
+        The figure, one panel a network.
     """
     curves: dict[str, list[RocCurve]] = {}
     for model, table in predictions.items():
         curves[model] = _roc_curves_of(table[table["subset"] == subset])
-    all_curves = itertools.chain.from_iterable(curves.values())
-    worst = min(all_curves, key=attrgetter("area"))
+    all_curves = list(itertools.chain.from_iterable(curves.values()))
+    lowest_area = min(curve.area for curve in all_curves)
+    # the title names all classes whose areas look the same in it
+    hardest = []
+    for curve in all_curves:
+        name = display_name(curve.label)
+        if f"{curve.area:.3f}" == f"{lowest_area:.3f}" and name not in hardest:
+            hardest.append(name)
+    noun = "class" if len(hardest) == 1 else "classes"
     title = (
-        f"Hardest class to tell apart on {subset} scans: {display_name(worst.label)} "
-        f"(AUROC {worst.area:.3f})"
+        f"Hardest {noun} to tell apart on {subset} scans: {' and '.join(hardest)} "
+        f"(AUROC {lowest_area:.3f})"
     )
-    panel_count = max(2, len(predictions))
-    figure, panels = base_figure(title, banner, 3.8, 1, panel_count)
-    for axes, (model, curves_of_model) in zip(panels, curves.items(), strict=False):
+    rows = len(predictions)
+    figure, panels = base_figure(title, banner, 4.2 * rows, rows, 1, width=NARROW)
+    for axes, (model, curves_of_model) in zip(panels, curves.items(), strict=True):
         colors = class_colors(class_labels(predictions[model]))
         for curve in curves_of_model:
             name = f"{display_name(curve.label)}: AUROC {curve.area:.3f}"
@@ -308,14 +378,12 @@ def roc_curves(
                 curve.false_positive, curve.true_positive, color=color, label=name
             )
         axes.plot([0, 1], [0, 1], color=GRAY, linestyle=":", label="guessing: 0.500")
-        axes.set_xlabel("false positive rate")
-        axes.set_ylabel("true positive rate")
+        axes.set_xlabel("false positive rate (share of the other classes)")
+        axes.set_ylabel("true positive rate (share of the class)")
         axes.xaxis.set_major_formatter(percent)
         axes.yaxis.set_major_formatter(percent)
         axes.set_title(display_name(model), size=10, weight="bold")
         axes.legend(loc="lower right", fontsize=SMALL, frameon=False)
-    for unused in panels[len(predictions) :]:
-        unused.remove()
     return figure
 
 
@@ -351,35 +419,38 @@ def _roc_curves_of(rows: pd.DataFrame) -> list[RocCurve]:
 
 
 def class_counts(table: pd.DataFrame, *, banner: str) -> Figure:
-    """Draw how many scans of each class each folder holds.
+    """Draw which share of each folder each class has.
 
     Args:
         table: A ``dataset.scan_table``.
         banner: A warning, or nothing.
 
     Returns:
-        The figure, one panel a folder.
+        The figure, one panel a folder, with the number of scans at each bar.
     """
     counts = pd.crosstab(table["split"], table["label"]).loc[["training", "testing"]]
-    totals = counts.sum()
-    times = totals.max() / totals.min()
+    shares = counts.div(counts.sum(axis="columns"), axis="index")
+    differences = abs(shares.loc["training"] - shares.loc["testing"])
+    most_different = differences.idxmax()
     title = (
-        f"In both folders together, {display_name(totals.idxmax())} has {times:.1f} "
-        f"times as many scans as {display_name(totals.idxmin())}"
+        f"{display_name(most_different).capitalize()}: "
+        f"{percent(shares.at['training', most_different])} of the Training folder, "
+        f"{percent(shares.at['testing', most_different])} of the Testing folder"
     )
-    figure, panels = base_figure(title, banner, 2.4, 1, 2, sharey=True)
+    figure, panels = base_figure(title, banner, 2.4, 1, 2, width=NARROW, sharey=True)
     colors = class_colors(counts.columns)
     for axes, (split, scans) in zip(panels, counts.iterrows(), strict=True):
         names = [display_name(label) for label in scans.index]
         bar_colors = [colors[label] for label in scans.index]
         rows = range(len(names))
-        bars = axes.barh(rows, scans, color=bar_colors)
+        bars = axes.barh(rows, shares.loc[split], color=bar_colors)
         axes.set_yticks(rows, names)
         counts_as_text = [f"{count:,}" for count in scans]
         axes.bar_label(bars, counts_as_text, padding=3)
-        axes.set_title(f"{display_name(split)} (n = {scans.sum():,})")
-        axes.set_xlabel("scans")
-        axes.set_xmargin(0.2)
+        axes.set_title(f"{display_name(split)} (n = {scans.sum():,})", size=10)
+        axes.set_xlabel("share of the folder\n(at the bars: scans)")
+        axes.xaxis.set_major_formatter(percent)
+        axes.set_xlim(0, 1.3 * shares.to_numpy().max())
     panels[0].invert_yaxis()
     return figure
 
@@ -401,7 +472,7 @@ def sizes_and_intensities(scans: pd.DataFrame, *, banner: str) -> Figure:
         f"Tumor scans: median intensity {medians['training']:.0f} in Training, "
         f"{medians['testing']:.0f} in Testing (of 255)"
     )
-    figure, (sizes, intensities) = base_figure(title, banner, 3.2, 1, 2)
+    figure, (sizes, intensities) = base_figure(title, banner, 6.2, 2, 1, width=NARROW)
     colors = {"training": GRAY, "testing": TESTING_COLOR}
     # the smaller folder over the larger one, which would hide it
     for split in ("training", "testing"):
@@ -416,7 +487,10 @@ def sizes_and_intensities(scans: pd.DataFrame, *, banner: str) -> Figure:
             linewidths=0,
         )
         sizes.plot([], [], "o", color=colors[split], label=display_name(split))
-    sizes.set_xlabel("width (px)\nlarger dots: more scans of that size")
+    sizes.set_xlabel(
+        "width (px) of all scans\n"
+        "the area of a dot grows with the number of scans of that size"
+    )
     sizes.set_ylabel("height (px)")
     labels = sorted(scans["label"].unique())
     shifts = {"training": -0.15, "testing": 0.15}
@@ -528,20 +602,25 @@ def probability_bars(probabilities: pd.Series, *, title: str, banner: str) -> Fi
         The figure.
     """
     height = 0.6 + 0.35 * len(probabilities)
-    figure, (axes,) = base_figure(title, banner, height)
+    figure, (axes,) = base_figure(title, banner, height, width=NARROW)
     labels = list(probabilities.index)
     names = [display_name(label) for label in labels]
     colors = class_colors(labels)
     rows = range(len(names))
     bars = axes.barh(rows, probabilities, color=list(colors.values()))
     axes.set_yticks(rows, names)
-    percentages = [percent(share) for share in probabilities]
+    percentages = [_stated(share) for share in probabilities]
     axes.bar_label(bars, percentages, padding=3)
     axes.set_xlabel("probability")
-    axes.set_xlim(0, 1.1)
+    axes.set_xlim(0, 1.2)
     axes.xaxis.set_major_formatter(percent)
     axes.invert_yaxis()
     return figure
+
+
+def _stated(probability: float) -> str:
+    """A probability in the words of the classifier, which is never fully sure."""
+    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
 def confusion_matrices(
@@ -550,12 +629,13 @@ def confusion_matrices(
     """Draw true against predicted labels, as shares and counts.
 
     Args:
-        predictions: The predictions of each model.
+        predictions: The predictions of each network, by its backbone or by its
+            ``network_name``.
         subset: The subset to show.
         banner: A warning, or nothing.
 
     Returns:
-        The figure, one panel a model.
+        The figure, one panel a network.
     """
     tables = {}
     for model, table in predictions.items():
@@ -563,14 +643,14 @@ def confusion_matrices(
     any_table = next(iter(tables.values()))
     labels = class_labels(any_table)
     message = _most_frequent_error(tables, subset)
-    figure, panels = base_figure(message, banner, 3.8, 1, len(tables))
+    rows = len(tables)
+    figure, panels = base_figure(message, banner, 3.9 * rows, rows, 1, width=NARROW)
     for axes, (model, table) in zip(panels, tables.items(), strict=True):
         counts = confusion_matrix(table["label"], table["predicted"], labels=labels)
-        color = MODEL_COLORS.get(model, INK)
-        _show_confusion(axes, counts, labels, color)
+        _show_confusion(axes, counts, labels, network_color(model))
         title = f"{display_name(model)}: {counts.trace()} of {len(table)} scans correct"
         axes.set_title(title, size=10, weight="bold")
-    panels[0].set_ylabel("true label")
+        axes.set_ylabel("true label")
     return figure
 
 
@@ -610,11 +690,12 @@ def _show_confusion(
             color=text_color,
         )
     names = [display_name(label) for label in labels]
+    names_in_lines = [name.replace(" ", "\n") for name in names]
     names_with_counts = []
     for name, scans in zip(names, scans_of_label, strict=True):
         names_with_counts.append(f"{name}\nn = {scans}")
     ticks = range(len(labels))
-    axes.set_xticks(ticks, names, size=SMALL)
+    axes.set_xticks(ticks, names_in_lines, size=SMALL)
     axes.set_yticks(ticks, names_with_counts, size=SMALL)
     axes.set_xlabel("predicted label")
 
@@ -627,6 +708,7 @@ def image_grid(
     columns: int,
     banner: str,
     footnote: str = "",
+    width: float = WIDTH,
     boxes: Sequence[Any] | np.ndarray = (),
     heatmaps: Sequence[np.ndarray] = (),
 ) -> Figure:
@@ -639,6 +721,7 @@ def image_grid(
         columns: Images in a row.
         banner: A warning, or nothing.
         footnote: A sentence below.
+        width: Of the figure, in inches.
         boxes: x, y, width, height of a tumor box in each image, in pixels, NaN where
             there is none; or nothing at all.
         heatmaps: In [0, 1], of the images' size, drawn over them; or nothing.
@@ -649,7 +732,7 @@ def image_grid(
     rows = max(1, math.ceil(len(images) / columns))
     first_caption = "".join(captions[:1])
     lines_of_caption = 1 + first_caption.count("\n")
-    height = rows * (WIDTH / columns + 0.2 * lines_of_caption)
+    height = rows * (width / columns + 0.2 * lines_of_caption)
     figure, panels = base_figure(
         title,
         banner,
@@ -657,6 +740,7 @@ def image_grid(
         rows,
         columns,
         footnote,
+        width,
         layout="compressed",
         subplot_kw=WITHOUT_AXES,
     )
@@ -672,10 +756,10 @@ def image_grid(
                 heatmap, cmap=HEATMAP_COLORS, vmin=0, vmax=1, alpha=0.45
             )
         if len(boxes) and np.isfinite(boxes[position][0]):
-            x, y, width, height = boxes[position]
+            x, y, box_width, box_height = boxes[position]
             corner = (x, y)
             frame = Rectangle(
-                corner, width, height, fill=False, color=BOX, linewidth=1.5
+                corner, box_width, box_height, fill=False, color=BOX, linewidth=1.5
             )
             axes.add_patch(frame)
     if len(heatmaps):
@@ -710,6 +794,7 @@ def interval_chart(
     xlabel: str,
     banner: str,
     footnote: str,
+    width: float = WIDTH,
 ) -> Figure:
     """Draw shares with their intervals, one below the other.
 
@@ -719,12 +804,14 @@ def interval_chart(
         xlabel: What the shares are.
         banner: A warning, or nothing.
         footnote: A sentence below.
+        width: Of the figure, in inches.
 
     Returns:
         The figure.
     """
-    height = 0.9 + 0.3 * len(rows)
-    figure, (axes,) = base_figure(title, banner, height, footnote=footnote)
+    lines_of_row = 1 + max(text.count("\n") for text, *_ in rows)
+    height = 0.9 + (0.1 + 0.2 * lines_of_row) * len(rows)
+    figure, (axes,) = base_figure(title, banner, height, footnote=footnote, width=width)
     names = []
     for y, (name, color, share, low, high) in enumerate(rows):
         names.append(name)
