@@ -251,3 +251,26 @@ def test_missed_tumors_and_false_alarms_are_counted_for_each_seed():
     assert list(errors["counts"]) == ["0, 1, 1 of 1", "0, 1, 1 of 1"]
     assert list(errors["share"]) == pytest.approx([2 / 3, 2 / 3])
     assert list(errors.index) == ["missed tumors", "false alarms"]
+
+
+# --- what notebooks say of them ---
+
+
+@pytest.mark.parametrize(
+    "difference, words, better",
+    [
+        ((0.149, 0.098, 0.2), "A is ahead of B by 14.9 points (9.8 to 20.0)", "A"),
+        ((-0.03, -0.05, -0.01), "A is behind B by 3.0 points (1.0 to 5.0)", "B"),
+        ((-0.03, -0.05, 0.01), "A is behind B by 3.0 points (-1.0 to 5.0)", "neither"),
+    ],
+)
+def test_a_difference_in_words(difference, words, better):
+    assert metrics.difference_in_words("A", "B", difference) == words
+    assert metrics.shown_better("A", "B", difference) == better
+
+
+def test_scans_are_described_with_the_range_of_the_seeds():
+    scores = pd.DataFrame({"n": [485, 486], "groups": [86, 88], "known_patients": 37})
+    assert metrics.describe_scans(scores) == (
+        "485 to 486 scans of 86 to 88 groups, 37 of them known patients"
+    )

@@ -424,6 +424,50 @@ def accuracy_difference(
     return mean_interval(gain, group_of_scan.loc[gain.index])
 
 
+def difference_in_words(
+    first: str, second: str, difference: tuple[float, float, float]
+) -> str:
+    """Say which of two settings is ahead, and by how much.
+
+    Args:
+        first: The name of one setting.
+        second: That of the other setting.
+        difference: What ``accuracy_difference`` gives for them.
+
+    Returns:
+        Such as ``VGG16 is ahead of ResNet50 by 14.9 points (9.8 to 20.0)``.
+    """
+    points, low, high = (100 * share for share in difference)
+    words = "ahead of"
+    if points < 0:
+        words = "behind"
+        points, low, high = -points, -high, -low
+    return (
+        f"{first} is {words} {second} by {points:.1f} points ({low:.1f} to {high:.1f})"
+    )
+
+
+def shown_better(
+    first: str, second: str, difference: tuple[float, float, float]
+) -> str:
+    """Say which of two settings is better, if the interval says so.
+
+    Args:
+        first: The name of one setting.
+        second: That of the other setting.
+        difference: What ``accuracy_difference`` gives for them.
+
+    Returns:
+        One of the names; or ``neither``, where the interval holds 0.
+    """
+    _, low, high = difference
+    if low > 0:
+        return first
+    if high < 0:
+        return second
+    return "neither"
+
+
 def detection_over_seeds(predictions: list[pd.DataFrame]) -> pd.DataFrame:
     """Count missed tumors and false alarms of several seeds, see ``detection``.
 
@@ -476,6 +520,28 @@ def summarize_seeds(scores: pd.DataFrame) -> pd.DataFrame:
             row[score] = mean_and_deviation(seeds[score])
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def describe_scans(scores: pd.DataFrame) -> str:
+    """Say on how many scans, groups and known patients scores rest.
+
+    Args:
+        scores: Rows of metrics.csv, of one subset.
+
+    Returns:
+        Such as ``371 scans of 256 groups, 9 of them known patients``; with ranges, such
+        as ``485 to 486 scans``, where the seeds have other scans.
+    """
+    scans = _range_in_words(scores["n"])
+    groups = _range_in_words(scores["groups"])
+    known_patients = _range_in_words(scores["known_patients"])
+    return f"{scans} scans of {groups} groups, {known_patients} of them known patients"
+
+
+def _range_in_words(counts: pd.Series) -> str:
+    """The smallest and the largest number, or the one that there is."""
+    smallest, largest = counts.min(), counts.max()
+    return str(smallest) if smallest == largest else f"{smallest} to {largest}"
 
 
 def mean_and_deviation(shares: pd.Series) -> str:
