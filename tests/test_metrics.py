@@ -274,3 +274,13 @@ def test_scans_are_described_with_the_range_of_the_seeds():
     assert metrics.describe_scans(scores) == (
         "485 to 486 scans of 86 to 88 groups, 37 of them known patients"
     )
+
+
+def test_validation_scans_of_several_seeds_count_once_for_each_seed():
+    """Two seeds with other scans: the mean is over all of their scans."""
+    scans = [predictions(40, 3), predictions(60, 4)[20:]]
+    better = [table.assign(predicted=table["label"]) for table in scans]
+    correct = pd.concat([table["label"] == table["predicted"] for table in scans])
+    gain, low, high = metrics.accuracy_difference(better, scans)
+    assert gain == pytest.approx(1 - correct.mean())
+    assert low < gain < high

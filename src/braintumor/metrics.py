@@ -399,11 +399,14 @@ def accuracy_difference(
     """Compare the accuracy of two settings over their seeds, on the same scans.
 
     Each scan counts with the share of seeds that classify it correctly. So the seeds of
-    a setting, which share their scans, are one comparison, and not several.
+    a setting, which share their scans, are one comparison, and not several. Where the
+    seeds have other scans, as in validation, a scan counts once for each seed that has
+    it.
 
     Args:
         first: Predictions of one setting, a table for each seed.
-        second: Those of the other setting.
+        second: Those of the other setting, with the same seeds where these have other
+            scans.
 
     Returns:
         The accuracy of ``first`` minus that of ``second``, and the bounds of its
@@ -420,7 +423,10 @@ def accuracy_difference(
     if not shares_correct[0].index.equals(shares_correct[1].index):
         raise ValueError("Only predictions of the same scans can be compared in pairs.")
     gain = shares_correct[0] - shares_correct[1]
-    group_of_scan = first[0].set_index("path")["group"]
+    evaluated = pd.concat(first, ignore_index=True)
+    group_of_scan = evaluated.drop_duplicates("path").set_index("path")["group"]
+    seeds_of_scan = evaluated["path"].value_counts()
+    gain = gain.repeat(seeds_of_scan.loc[gain.index])
     return mean_interval(gain, group_of_scan.loc[gain.index])
 
 
