@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from braintumor import metrics, runs
+from braintumor import metrics, runs, splits
 
 import nbformat
 import numpy as np
@@ -208,6 +208,47 @@ def test_code_cells_are_short_and_introduced_by_a_sentence(path):
     kinds = [cell.cell_type for cell in notebook.cells]
     for place in range(2, len(kinds) - 2):
         assert "markdown" in kinds[place - 2 : place + 1]
+
+
+def markdown_of(name):
+    """All Markdown cells of a notebook, with each line break as a space."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return " ".join(" ".join(cells).split())
+
+
+def test_the_resnet50_of_notebook_04_is_the_best_of_three_with_the_mean_that_it_says():
+    scores = pd.read_csv(ROOT / "results" / "metrics.csv").query(
+        "model == 'resnet50' and recipe == 'scratch' and protocol == 'patient' "
+        "and image_size == 128 and subset == 'validation'"
+    )
+    accuracies = scores.set_index("seed")["accuracy"]
+    assert accuracies.idxmax() == 0 and len(accuracies) == 3
+    said = f"best of the three on validation: their mean is {accuracies.mean():.1%}."
+    assert said in markdown_of("04_train_resnet50")
+
+
+def test_notebook_05_says_the_accuracies_of_the_network_that_leads_the_readme():
+    scores = pd.read_csv(ROOT / "results" / "full" / "metrics.csv").query(
+        "model == 'vgg16' and recipe == 'transfer+head+looks' and protocol == 'patient'"
+    )
+    seeds = scores.groupby("subset")["accuracy"]
+    reached = {subset: metrics.mean_and_deviation(shares) for subset, shares in seeds}
+    assert (
+        f"its accuracy is {reached['validation']} on new patients and "
+        f"{reached['test']} on the test set" in markdown_of("05_compare")
+    )
+
+
+def test_notebook_05_says_how_many_patients_the_reference_study_shares():
+    scans = pd.read_csv(ROOT / "data" / "image_groups.csv")
+    split = splits.assign_subsets(scans, "original", seed=0)
+    leak = splits.leakage(split)
+    assert (
+        f"validates on {(split['subset'] == 'validation').sum()} scans. The patient is "
+        f"known for {leak['known']} of them, and {leak['shared']} of these show a "
+        "patient who is also in training" in markdown_of("05_compare")
+    )
 
 
 def stand_in(folder, command, script):

@@ -612,7 +612,8 @@ def probability_bars(probabilities: pd.Series, *, title: str, banner: str) -> Fi
     percentages = [_stated(share) for share in probabilities]
     axes.bar_label(bars, percentages, padding=3)
     axes.set_xlabel("probability")
-    axes.set_xlim(0, 1.2)
+    axes.set_xlim(0, 1.2)  # with room for the numbers at the bars
+    axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(percent)
     axes.invert_yaxis()
     return figure
