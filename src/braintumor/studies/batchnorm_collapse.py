@@ -80,15 +80,20 @@ def reestimate_statistics(
         batches: Its inputs, each (batch, height, width, channels).
         layers: The batch norms to re-estimate.
     """
-    momenta = {norm: norm.momentum for norm in batch_norms(model)}
+    norms = batch_norms(model)
+    before = [(norm.momentum, norm.trainable) for norm in norms]
+    for norm in norms:
+        # a frozen one would use what is stored, and learn nothing of the batches
+        norm.trainable = True
     for index, batch in enumerate(batches):
-        for norm in momenta:
+        for norm in norms:
             # a moving average with this momentum is the mean of all batches so far;
             # a momentum of 1 keeps what is stored
             norm.momentum = index / (index + 1) if norm in layers else 1.0
         model(batch, training=True)
-    for norm, momentum in momenta.items():
+    for norm, (momentum, trainable) in zip(norms, before, strict=True):
         norm.momentum = momentum
+        norm.trainable = trainable
 
 
 def evaluate_statistics(
