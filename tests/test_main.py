@@ -105,6 +105,21 @@ sys.exit(command.main(["classify", *[{str(scans)!r}] * 400]))
     assert process.wait(60) == 1
 
 
+def test_a_training_can_be_told_what_error_messages_advise():
+    advised = ["--precision", "float32", "--unreadable", "leave_out"]
+    options = command.build_parser().parse_args(["train", "--model", "m", *advised])
+    settings = command.settings_from_options(options)
+    assert (settings.precision, settings.unreadable) == ("float32", "leave_out")
+
+
+def test_the_help_names_every_choice(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["train", "--help"])
+    shown = capsys.readouterr().out.split()
+    words = {word.rstrip(",;") for word in shown}
+    assert {*config.PRESETS, *config.PRECISIONS, *config.PROTOCOLS} <= words
+
+
 def test_ctrl_c_is_no_traceback(classify, scans, monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
