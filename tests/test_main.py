@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from braintumor import __main__ as command
+from braintumor import config
 from braintumor.app import engines
 
 import cv2
@@ -112,7 +113,8 @@ def test_a_training_can_be_told_what_error_messages_advise():
     assert (settings.precision, settings.unreadable) == ("float32", "leave_out")
 
 
-def test_the_help_names_every_choice(capsys):
+def test_the_help_names_every_choice(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit):
         command.main(["train", "--help"])
     shown = capsys.readouterr().out.split()
