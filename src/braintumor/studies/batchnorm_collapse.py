@@ -218,7 +218,7 @@ def run_experiment(
     """
     train_scans = subset_sequence(table, "train", root, settings)
     validation_scans = subset_sequence(table, "validation", root, settings)
-    one_hot = train_scans.one_hot[train_scans.labels]
+    one_hot = train_scans.target_of_class[train_scans.labels]
     train = {name: _inputs(train_scans, name) for name in ("[0, 1]", "0-255")}
     validation = {name: _inputs(validation_scans, name) for name in train}
 
