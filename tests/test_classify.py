@@ -54,7 +54,7 @@ def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifi
     np.testing.assert_allclose(said[columns], expected[columns], atol=1e-5)
     assert said["predicted"].tolist() == before["predicted"].tolist()
     assert all(
-        said["says"].str.match(r"Most like [a-z ]+ \(\d+ %\), then [a-z ]+ \(\d+ %\)\.")
+        said["says"].str.match(r"Most like [a-z ]+ \(\d+%\), then [a-z ]+ \(\d+%\)\.")
     )
 
 
