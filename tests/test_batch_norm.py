@@ -18,6 +18,19 @@ BFLOAT16 = pytest.mark.skipif(
 )
 
 
+@pytest.mark.parametrize("options", [{"scale": False}, {"center": False}])
+def test_a_batch_norm_without_scale_or_center_stays_that_of_keras(options):
+    """As those of InceptionV3, which have no scale."""
+    features = np.random.default_rng(0).normal(3, 2, (4, 5, 5, 8)).astype("float32")
+    inputs = keras.Input((5, 5, 8))
+    network = keras.Model(inputs, keras.layers.BatchNormalization(**options)(inputs))
+    expected = keras.ops.convert_to_numpy(network(features))
+    batch_norm.use_fused_kernels(models.batch_norms(network), on_gpu=False)
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(network(features)), expected
+    )
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     ("policy", "close"),

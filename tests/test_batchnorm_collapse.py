@@ -105,6 +105,48 @@ def test_only_the_statistics_that_are_named_are_reestimated(model):
     assert (variance != 1).all()
 
 
+def test_frozen_batch_norms_are_reestimated_too_and_stay_frozen(model):
+    norms = batch_norms(model)
+    batchnorm_collapse.reestimate_statistics(model, BATCHES, norms)
+    expected = [mean_and_variance(norm) for norm in norms]
+
+    for norm in norms:
+        norm.moving_mean.assign([5] * 4)
+        norm.moving_variance.assign([1e6] * 4)
+        norm.trainable = False
+    batchnorm_collapse.reestimate_statistics(model, BATCHES, norms)
+    for norm, statistics in zip(norms, expected, strict=True):
+        np.testing.assert_array_equal(mean_and_variance(norm), statistics)
+        assert not norm.trainable
+
+
+def test_reestimation_on_the_way_alters_no_training_with_frozen_batch_norms(model):
+    """A compiled step, that is traced while the batch norms are frozen."""
+    weights = model.get_weights()
+    trained = []
+    for every in (1, 4):
+        model.set_weights(weights)
+        for norm in batch_norms(model):
+            norm.trainable = False
+        model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
+        batchnorm_collapse.train_and_track(
+            model,
+            train=(SCANS, ONE_HOT),
+            validation=(SCANS, LABELS),
+            batches=BATCHES,
+            steps=4,
+            every=every,
+            batch_size=8,
+            seed=0,
+        )
+        trained.append(model.get_weights())
+    assert_equal_weights(*trained)
+    for norm in batch_norms(model):
+        mean, variance = mean_and_variance(norm)
+        assert mean.tolist() == [0, 0, 0, 0]
+        assert variance.tolist() == [1, 1, 1, 1]
+
+
 # --- a network, evaluated ---
 
 

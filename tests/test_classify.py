@@ -54,7 +54,7 @@ def test_it_answers_as_the_network_did_but_for_the_temperature(trained, classifi
     np.testing.assert_allclose(said[columns], expected[columns], atol=1e-5)
     assert said["predicted"].tolist() == before["predicted"].tolist()
     assert all(
-        said["says"].str.match(r"Most like [a-z ]+ \(\d+ %\), then [a-z ]+ \(\d+ %\)\.")
+        said["says"].str.match(r"Most like [a-z ]+ \(\d+%\), then [a-z ]+ \(\d+%\)\.")
     )
 
 
@@ -207,10 +207,10 @@ def test_all_pages_of_a_long_file_are_answered(classifier, tmp_path):
 
 def test_what_stops_a_training_is_a_sentence_and_no_traceback(monkeypatch):
     def fail(*_):
-        raise MemoryError("Out of memory: set batch_size=8 in settings_from.")
+        raise MemoryError("Out of memory: use batch_size=8, or --batch-size 8.")
 
     monkeypatch.setattr(runs, "train_and_evaluate", fail)
-    with pytest.raises(SystemExit, match="^Out of memory: set batch_size=8"):
+    with pytest.raises(SystemExit, match="^Out of memory: use batch_size=8"):
         command.main(["train", "--model", "vgg16"])
 
 

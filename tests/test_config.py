@@ -50,6 +50,11 @@ def test_an_unknown_preset_is_an_error_that_lists_the_known_ones(monkeypatch):
         config.settings_from("sample", seed=0)
 
 
+def test_an_unknown_preset_does_not_blame_a_variable_that_is_not_set():
+    with pytest.raises(ValueError, match="no preset 'foo'; choose one of: sample, cpu"):
+        config.settings_from("foo", seed=0)
+
+
 def test_a_misspelt_setting_is_an_error():
     with pytest.raises(TypeError, match="image_sise"):
         config.settings_from("sample", seed=0, image_sise=64)
@@ -183,6 +188,14 @@ def test_two_options_for_one_field_are_refused(monkeypatch):
     )
     with pytest.raises(ValueError, match=refused):
         config.parse_recipe("transfer+head+looks+views")
+
+
+@pytest.mark.parametrize("base", ["transfer", "original"])
+def test_an_option_that_changes_nothing_is_refused(base):
+    refused = rf"^The recipe '{base}\+looks\+quick' is no other than '{base}\+looks': "
+    with pytest.raises(ValueError, match=refused):
+        config.parse_recipe(f"{base}+looks+quick")
+    assert config.parse_recipe("scratch+quick").learning_rate_factor > 1
 
 
 COMMITTED_RUNS = sorted(config.RESULTS_DIR.rglob("settings.json"))

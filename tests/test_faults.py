@@ -203,7 +203,7 @@ def test_before_training_every_bad_file_is_listed_with_the_reason(bad_scans, qui
     with pytest.raises(ValueError) as error:
         splits.load_study(quick())
     first, *lines = str(error.value).splitlines()
-    assert first == "Mend these, or set unreadable='leave_out':"
+    assert first.startswith("Mend these, or set unreadable='leave_out' (--unreadable ")
     assert lines == [f"{path}: {why}" for path, why in sorted(bad_scans.items())]
 
 
@@ -215,6 +215,12 @@ def test_a_setting_leaves_bad_files_out_and_the_results_say_which(
     )
     assert run.provenance["left_out"] == sorted(bad_scans)
     assert sum(run.provenance["subsets"].values()) == 48 - len(BAD)
+
+
+def test_what_is_left_out_is_printed(bad_scans, quick, capsys):
+    splits.load_study(quick(unreadable="leave_out"))
+    line = f"left out, as damaged ({len(BAD)}): {', '.join(sorted(bad_scans))}\n"
+    assert line in capsys.readouterr().out
 
 
 def test_a_bad_file_costs_no_memory(tmp_path):
@@ -538,7 +544,7 @@ def test_out_of_memory_suggests_half_the_batch(
         backbones.Backbone(constructor, "", backbones.CAFFE, "greedy", 1e-3),
     )
     with pytest.raises(
-        MemoryError, match=r"^Out of memory: set batch_size=4 in settings_from\.$"
+        MemoryError, match=r"^Out of memory: use batch_size=4, or --batch-size 4\.$"
     ):
         train(
             quick(recipe="scratch", batch_size=8),

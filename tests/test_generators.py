@@ -417,9 +417,9 @@ def test_smoothing_and_weights_are_for_training_scans_only(few_phantoms, quick):
     table = splits.assign_subsets(table, "original", 0)
     settings = quick(recipe="scratch+smooth+balanced", image_size=32)
     train, validation = generators.sequences(table, root, settings)
-    assert not set(np.unique(train.one_hot)) <= {0.0, 1.0}
+    assert not set(np.unique(train.target_of_class)) <= {0.0, 1.0}
     assert sum(train.class_weight[label] for label in train.labels) == pytest.approx(
         len(train.images)
     )
-    np.testing.assert_array_equal(validation.one_hot, np.eye(4))
+    np.testing.assert_array_equal(validation.target_of_class, np.eye(4))
     assert validation.class_weight is None

@@ -88,6 +88,12 @@ def test_support_needs_of_the_core_its_settings_alone(file):
     assert found <= {"config", "support"}
 
 
+@pytest.mark.parametrize("file", modules_of("studies"), ids=lambda file: file.stem)
+def test_studies_need_of_the_applications_the_heatmaps_alone(file):
+    modules = {".".join(name.split(".")[:2]) for name in imported_by(file)}
+    assert of_layer(modules, "app") <= {"app.gradcam"}
+
+
 def test_an_import_after_those_for_types_is_a_need():
     source = """
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from braintumor import __main__ as command
+from braintumor import config
 from braintumor.app import engines
 
 import cv2
@@ -103,6 +104,22 @@ sys.exit(command.main(["classify", *[{str(scans)!r}] * 400]))
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait(60) == 1
+
+
+def test_a_training_can_be_told_what_error_messages_advise():
+    advised = ["--precision", "float32", "--unreadable", "leave_out"]
+    options = command.build_parser().parse_args(["train", "--model", "m", *advised])
+    settings = command.settings_from_options(options)
+    assert (settings.precision, settings.unreadable) == ("float32", "leave_out")
+
+
+def test_the_help_names_every_choice(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        command.main(["train", "--help"])
+    shown = capsys.readouterr().out.split()
+    words = {word.rstrip(",;") for word in shown}
+    assert {*config.PRESETS, *config.PRECISIONS, *config.PROTOCOLS} <= words
 
 
 def test_ctrl_c_is_no_traceback(classify, scans, monkeypatch, capsys):

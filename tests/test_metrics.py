@@ -244,6 +244,18 @@ def test_seeds_are_averaged_scan_by_scan_and_compared_once():
         metrics.accuracy_difference([right], [right.head(1)])
 
 
+def test_seeds_that_have_other_scans_are_compared_on_all_of_them():
+    """As validation scans: every seed has folds of its own."""
+    first_seed = answered([("a", "glioma", "glioma")])
+    second_seed = answered([("b", "no_tumor", "glioma")]).assign(path="1")
+    both = answered([("a", "glioma", "no_tumor"), ("b", "no_tumor", "glioma")])
+    difference, low, high = metrics.accuracy_difference(
+        [first_seed, second_seed], [both]
+    )
+    assert difference == pytest.approx(1 / 2)
+    assert low <= difference <= high
+
+
 def test_missed_tumors_and_false_alarms_are_counted_for_each_seed():
     none = answered([("a", "glioma", "pituitary"), ("b", "no_tumor", "no_tumor")])
     both = answered([("a", "glioma", "no_tumor"), ("b", "no_tumor", "glioma")])
@@ -284,3 +296,24 @@ def test_validation_scans_of_several_seeds_count_once_for_each_seed():
     gain, low, high = metrics.accuracy_difference(better, scans)
     assert gain == pytest.approx(1 - correct.mean())
     assert low < gain < high
+
+
+def test_without_scans_of_a_kind_nothing_is_missed_and_nothing_is_alarmed():
+    tumors = answered([("a", "glioma", "pituitary"), ("b", "pituitary", "no_tumor")])
+    without_class = tumors.drop(columns="p_no_tumor")
+    without_class["predicted"] = "glioma"
+    errors = metrics.detection_over_seeds([without_class, without_class])
+    assert list(errors["counts"]) == ["–", "–"]
+    assert errors[["share", "low", "high"]].isna().all(axis=None)
+
+    errors = metrics.detection_over_seeds([tumors])
+    assert list(errors["counts"]) == ["1 of 2", "–"]
+    assert errors.at["missed tumors", "share"] == 1 / 2
+    assert np.isnan(errors.at["false alarms", "share"])
+
+
+def test_the_mean_of_undefined_rates_is_a_dash():
+    undefined = pd.Series([np.nan, np.nan])
+    assert metrics.mean_and_deviation(undefined) == "–"
+    assert metrics.mean_and_deviation(undefined.head(1)) == "–"
+    assert metrics.mean_and_deviation(pd.Series([0.5, 0.7])) == "60.0% ± 14.1"

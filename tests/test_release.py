@@ -176,7 +176,7 @@ def test_the_command_answers_without_keras_or_pandas_as_it_does_with_them(
     }
     assert not slow & set(modules.splitlines())
     expected = classify.classify(scans, engines.load_classifier(trained.file))
-    words = re.compile(r" \(\d+ %\)")  # shares may round otherwise
+    words = re.compile(r" \(\d+%\)")  # shares may round otherwise
     for line, row in zip(lines, expected.itertuples(), strict=True):
         assert words.sub("", line) == words.sub("", f"{row.file}: {row.says}")
 

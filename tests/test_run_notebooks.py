@@ -71,6 +71,14 @@ def test_notebooks_are_found_by_patterns_each_once():
     assert [file.stem for file in found] == ["03_train_vgg16", "04_train_resnet50"]
 
 
+def test_a_name_that_no_notebook_has_is_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        sys, "argv", ["run", "--into", str(tmp_path), "--notebooks", "3_train", "x"]
+    )
+    with pytest.raises(SystemExit, match="^No notebook .* is called 3_train, x: "):
+        run_notebooks.main()
+
+
 # --- what is shown ---
 
 

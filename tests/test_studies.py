@@ -36,6 +36,12 @@ ON_SCANS = [
     "gradcam_synthetic",
     "ood_detection",
 ]
+
+
+def test_every_study_reads_results_alone_or_needs_scans():
+    assert sorted(FROM_RESULTS + ON_SCANS) == [path.stem for path in STUDIES]
+
+
 QUICKER = {"image_size": 32, "head_epochs": 1, "epochs": 2}  # than the sample preset
 
 

@@ -15,6 +15,7 @@ from docs_values import (
     model_card,
     result_files,
     results_table,
+    run_commands,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -228,6 +229,14 @@ def test_the_difference_of_two_settings_is_that_of_the_paired_comparison():
     assert difference.value == pytest.approx(expected["accuracy"])
     assert difference.low == pytest.approx(expected["accuracy_low"])
     assert difference.high == pytest.approx(expected["accuracy_high"])
+
+
+def test_the_command_of_a_run_names_a_precision_that_auto_would_not_choose():
+    lists = run_commands.run_commands(ROOT / "results")
+    commands = [command for each in lists for command in each.commands]
+    in_float32 = [command for command in commands if "--precision float32" in command]
+    assert len(in_float32) == 1 and "--recipe original" in in_float32[0]
+    assert not [command for command in commands if "--precision mixed" in command]
 
 
 def test_runs_that_differ_by_more_than_a_seed_have_no_common_provenance(tmp_path):

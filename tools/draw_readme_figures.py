@@ -177,7 +177,7 @@ def draw_confusion() -> Figure:
     Returns:
         The figure: shares of each true class, mean of all seeds.
     """
-    setting = results_table.SETTINGS[0]
+    setting = results_table.table_rows(read_metrics(RESULTS))[0].setting
     predictions = seed_predictions(RESULTS, setting, "test")
     labels = sorted(predictions["label"].unique())
     names = [class_name(label) for label in labels]
@@ -222,7 +222,7 @@ def main() -> None:
     plt.rc("axes.spines", top=False, right=False)
     draw_accuracy().savefig(FIGURES / "accuracy.png", dpi=DPI)
     draw_confusion().savefig(FIGURES / "confusion_test.png", dpi=DPI)
-    root = dataset.named_data(verbose=False)
+    root = dataset.data_at_hand(verbose=False)
     if root is not None:
         draw_scans(root).savefig(FIGURES / "scans.png", dpi=DPI)
 

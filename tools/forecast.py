@@ -71,7 +71,7 @@ def quick_run_sentence(notebooks: list[str]) -> str:
 
 
 def _python_seconds() -> float:
-    """Time for a fixed piece of interpreted work, the best of three."""
+    """Time for a fixed piece of interpreted work, the shortest of three."""
     functions = [f"def f{i}(a, b=1):\n    return [a + b, {i}]" for i in range(800)]
     source = "\n".join(functions)
     times = []
@@ -83,7 +83,7 @@ def _python_seconds() -> float:
 
 
 def _matrix_product_tflops() -> float:
-    """TFLOP/s of one core for a matrix product in float32, the best of three."""
+    """TFLOP/s of one core for a matrix product in float32, the best of four."""
     size = 1024
     matrix = np.random.default_rng(0).random((size, size), dtype=np.float32)
     times = []
@@ -143,5 +143,5 @@ def whole_study_sentence(results: Path) -> str:
         return ""
     return (
         "On all scans, `make results`, 03 and 04 alone take about "
-        f"{minutes:.0f} minutes on this machine"
+        f"{minutes:.0f} minutes on this machine."
     )

@@ -383,6 +383,9 @@ def main() -> None:
         # the option decides in this process, too, whatever the variable said before
         os.environ["BRAINTUMOR_PRESET"] = arguments.preset
     sources = find_notebooks(arguments.notebooks)
+    if not sources:
+        asked = ", ".join(arguments.notebooks)
+        sys.exit(f"No notebook in notebooks/ is called {asked}: see its names there.")
     results = config.settings_from(arguments.preset or "cpu", seed=0).results_dir
 
     os.environ.update(make_jupyter_folders(ROOT / "build" / "jupyter"))

@@ -33,7 +33,7 @@ NOTICE = (
     "<!-- Written by tools/update_docs.py from {template}: change that file. -->\n\n"
 )
 
-# where the documents link to: the only place that names the files of the notebooks
+# where the documents link to: no template names the file of a notebook
 MAIN_NOTEBOOKS = {
     "download": "notebooks/01_download.ipynb",
     "explore": "notebooks/02_explore.ipynb",

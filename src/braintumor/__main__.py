@@ -4,8 +4,11 @@ import argparse
 import io
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from braintumor.config import PRECISIONS, PRESETS, PROTOCOLS, UNREADABLE
 
 if TYPE_CHECKING:  # imported where they are needed: an answer should not wait for Keras
     from braintumor.app.engines import Classifier
@@ -20,6 +23,14 @@ CHANGEABLE_SETTINGS = {
     "image_size": int,
     "batch_size": int,
     "epochs": int,
+    "precision": str,
+    "unreadable": str,
+}
+# what their help says; nothing where it is a number
+CHOICES = {
+    "protocol": PROTOCOLS,
+    "precision": PRECISIONS,
+    "unreadable": UNREADABLE,
 }
 SCORE_COLUMNS = [
     "model",
@@ -50,10 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows the name of the program; None: as it was started.
 
     Returns:
-        The exit status: 1 where a file could not be read, 130 after Ctrl-C, else 0.
+        The exit status: 1 where a file could not be read or nobody reads the answers,
+        130 after Ctrl-C, else 0.
 
     Raises:
-        SystemExit: The command failed; holds a sentence that says why.
+        SystemExit: The command failed, or its options are wrong; holds a sentence that
+            says why, or the status 2 after argparse has said it.
     """
     options = build_parser().parse_args(arguments)
     _show_any_letter()
@@ -102,14 +115,15 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=train)
     parser.add_argument("--model", required=True, help="vgg16 or resnet50")
     parser.add_argument(
-        "--preset",
-        default="sample",
-        help="sample (the default), cpu, cpu-scratch or full",
+        "--preset", default="sample", help=f"{_listed(PRESETS)} (default: sample)"
     )
     parser.add_argument("--seed", type=int, default=0)
     for name, kind in CHANGEABLE_SETTINGS.items():
         option = "--" + name.replace("_", "-")
-        parser.add_argument(option, type=kind, help="in place of the preset's")
+        text = "in place of the preset's"
+        if name in CHOICES:
+            text = f"{_listed(CHOICES[name])}; {text}"
+        parser.add_argument(option, type=kind, help=text)
     parser.add_argument(
         "--cluster",
         action="store_true",
@@ -130,6 +144,12 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         type=int,
         help="which of them this is, from 0, if the launcher does not tell",
     )
+
+
+def _listed(choices: Iterable[str]) -> str:
+    """The choices of an option, as its help names them."""
+    *first, last = choices
+    return f"{', '.join(first)} or {last}"
 
 
 def _add_classify(commands: argparse._SubParsersAction) -> None:

@@ -221,7 +221,9 @@ def fingerprint(network: keras.Model) -> str:
     """Compute the sha256 of all tensors of a network, whatever file they came from.
 
     Of each tensor, in the order of the layers, it takes the name (layer/variable) and
-    shape as a line of text, then the values as float32, little-endian.
+    shape as a line of text, then the values as float32, little-endian. So every layer
+    with weights needs a name of its own: those without one are numbered by Keras, which
+    goes on counting from one network to the next.
 
     Args:
         network: Any model, such as a backbone.
@@ -258,6 +260,7 @@ def describe_weights(
 
     Raises:
         FileNotFoundError: There is no such file.
+        ConnectionError: Keras cannot load its own weights.
         ValueError: There is no such backbone, or the file does not hold its weights.
     """
     if weights == "random":

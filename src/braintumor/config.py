@@ -10,11 +10,10 @@ ROOT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
 DATA_DIR = ROOT / "data"  # downloads, and the committed table of patient groups
 RESULTS_DIR = ROOT / "results"  # small result files, committed
 MODELS_DIR = ROOT / "models"  # a committed classifier and its checksum
-BUILD_DIR = (
-    ROOT / "build"
-)  # ignored by git: model files, and all that a quick run makes
+# ignored by git: model files, and all that a quick run makes
+BUILD_DIR = ROOT / "build"
 
-FOLDS = 5  # folds of the patient split; one of them, 20 %, is held out for validation
+FOLDS = 5  # folds of the patient split; one of them, 20%, is held out for validation
 PROTOCOLS = [
     "patient",
     "original",
@@ -27,6 +26,7 @@ SMALLEST_IMAGE = 32  # pixels: the smallest input that VGG16 and ResNet50 accept
 # are computed once, as the backbone is frozen
 CACHED_AUGMENTATIONS = 4
 PRECISIONS = ["auto", "float32", "mixed_float16", "mixed_bfloat16"]
+UNREADABLE = ["stop", "leave_out"]  # what to do with damaged files
 # what provenance says of ImageNet weights without a fingerprint to compare them with
 NOT_CHECKED = "imagenet, not checked"
 
@@ -97,7 +97,7 @@ def parse_recipe(name: str) -> Recipe:
 
     Raises:
         ValueError: There is no such recipe or option; or options are repeated, in
-            another order, or change the same field.
+            another order, change the same field, or change nothing.
     """
     base, *options = name.split("+")
     unknown_options = set(options) - set(RECIPE_OPTIONS)
@@ -123,6 +123,12 @@ def parse_recipe(name: str) -> Recipe:
                 )
             option_of_field[field] = option
         recipe = dataclasses.replace(recipe, **RECIPE_OPTIONS[option])
+    if "learning_rate_factor" in option_of_field and base != "scratch":
+        option = option_of_field["learning_rate_factor"]
+        raise ValueError(
+            f"The recipe '{name}' is no other than '{_without(name, option)}': "
+            f"+{option} changes the learning rate of 'scratch' alone."
+        )
     return recipe
 
 
@@ -190,7 +196,7 @@ class Settings:
         parse_recipe(self.recipe)
         _check_choice("protocol", self.protocol, PROTOCOLS)
         _check_choice("precision", self.precision, PRECISIONS)
-        _check_choice("unreadable", self.unreadable, ["stop", "leave_out"])
+        _check_choice("unreadable", self.unreadable, UNREADABLE)
         _check_number("image_size", self.image_size, at_least=SMALLEST_IMAGE)
         _check_number("batch_size", self.batch_size, at_least=1)
         _check_number("head_epochs", self.head_epochs, at_least=0)
@@ -299,12 +305,12 @@ def settings_from(preset: str, **changes: Any) -> Settings:
         ValueError: There is no such preset, or a setting is out of range.
         TypeError: There is no setting of that name, or ``seed`` is missing.
     """
-    name = os.environ.get("BRAINTUMOR_PRESET") or preset
+    from_environment = os.environ.get("BRAINTUMOR_PRESET")
+    name = from_environment or preset
     if name not in PRESETS:
         known = ", ".join(PRESETS)
-        raise ValueError(
-            f"There is no preset '{name}'; set BRAINTUMOR_PRESET to one of: {known}."
-        )
+        advice = "set BRAINTUMOR_PRESET to" if from_environment else "choose"
+        raise ValueError(f"There is no preset '{name}'; {advice} one of: {known}.")
     recipe = changes.get("recipe", PRESETS[name]["recipe"])
     if name != preset:
         note = f"the preset '{name}' instead of '{preset}'"

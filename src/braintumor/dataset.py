@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -91,7 +92,7 @@ class DataReport:
         if self.status == "unverified":
             lines = [
                 f"unverified data set: {self.scans} scans; "
-                "only copies of a file are kept together, not patients"
+                "copies of a file are kept together, but not the scans of a patient"
             ]
         else:
             lines = [f"verified {self.verified}/{self.expected}", *self._differences()]
@@ -137,13 +138,16 @@ def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
     Raises:
         FileNotFoundError: ``BRAINTUMOR_DATA`` names no folder.
     """
-    named = named_data(data_dir)
-    if named is not None:
-        return named
+    at_hand = data_at_hand(data_dir)
+    if at_hand is not None:
+        return at_hand
     target = data_dir / DOWNLOAD_FOLDER
     # kagglehub fetches public data sets without a login
-    logins = {"opendatasets": download.kaggle_credentials, "kagglehub": dict}
-    for downloader, find_login in logins.items():
+    login_finders: dict[str, Callable[[], dict[str, str]]] = {
+        "opendatasets": download.kaggle_credentials,
+        "kagglehub": lambda: {},
+    }
+    for downloader, find_login in login_finders.items():
         print(f"{downloader}: about 90 MB ... ", end="", flush=True)
         try:
             expected = reference_table(target, data_dir)
@@ -159,7 +163,7 @@ def locate_data(data_dir: Path = DATA_DIR, build_dir: Path = BUILD_DIR) -> Path:
     return unpack_synthetic_scans(build_dir)
 
 
-def named_data(data_dir: Path = DATA_DIR, verbose: bool = True) -> Path | None:
+def data_at_hand(data_dir: Path = DATA_DIR, verbose: bool = True) -> Path | None:
     """Find scans that are here already: named by the user, or downloaded before.
 
     Args:
@@ -345,14 +349,14 @@ def _checksum_if_readable(file: Path) -> str:
 
 def _check_classes(root: Path, table: pd.DataFrame) -> None:
     """ValueError where the two folders differ, or hold no image; says what is there."""
-    folders = table.groupby("label")["split"].nunique()
-    in_one_only = folders.index[folders < 2]
     if table.empty:
         found = f"there are none{_names_in(root)}"
-    elif len(in_one_only):
-        found = f"only one has {', '.join(in_one_only)}"
     else:
-        return
+        folders = table.groupby("label")["split"].nunique()
+        in_one_only = folders.index[folders < 2]
+        if in_one_only.empty:
+            return
+        found = f"only one has {', '.join(in_one_only)}"
     raise ValueError(
         f"'{root.name}' needs images of the same classes in Training and Testing, "
         f"but {found}."

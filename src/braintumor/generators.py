@@ -291,6 +291,8 @@ class ScanSequence(keras.utils.PyDataset):
 
     Attributes:
         epoch: Counted from 0; whoever trains sets it.
+        target_of_class: The target of each class, one-hot and smoothed: float32, shape
+            (classes, classes).
         class_weight: What ``fit`` takes: a factor for each class, or None.
     """
 
@@ -319,7 +321,7 @@ class ScanSequence(keras.utils.PyDataset):
 
         one_hot = np.eye(classes, dtype="float32")
         one_hot += label_smoothing * (1 / classes - one_hot)
-        self.one_hot = one_hot
+        self.target_of_class = one_hot
         self.class_weight = None
         if class_weights:
             scans_per_class = np.bincount(self.labels, minlength=classes).clip(1)
@@ -336,7 +338,9 @@ class ScanSequence(keras.utils.PyDataset):
         return epoch_order(len(self.images), self.seed, self.epoch)
 
     def positions_in_batch(self, batch_length: int) -> np.ndarray:
-        """Which scans of a batch are made here: all of them.
+        """Choose the scans of a batch that this object makes: here, all of them.
+
+        ``support.cluster.SharedScanSequence`` makes those of its process alone.
 
         Args:
             batch_length: How many scans the batch has.
@@ -361,7 +365,7 @@ class ScanSequence(keras.utils.PyDataset):
                 changed.append(changes[position].apply(image))
             images = np.stack(changed)
         scaled = np.divide(images[..., None], 255, dtype="float32")
-        targets = self.one_hot[self.labels[rows]]
+        targets = self.target_of_class[self.labels[rows]]
         return scaled, targets
 
     def _draw_changes(

@@ -43,7 +43,9 @@ _TEXT_COLUMNS = {
     "group": str,
     "predicted": str,
 }
-# settings that do not occur in the name of a run
+# Settings that the name of a run leaves out, and that are compared as they are.
+# ``weights`` and ``precision``, which it leaves out too, are compared in ways of their
+# own: see ``stored_run``.
 SETTINGS_NOT_IN_NAME = ["batch_size", "head_epochs", "epochs", "max_scans"]
 # what provenance may say of a setting ``weights``
 DESCRIPTIONS_OF_WEIGHTS = {
@@ -233,7 +235,7 @@ def check_scans(run: Run, settings: Settings) -> None:
         ValueError: The run was evaluated on other scans, or the folder that is named
             now holds no scans.
     """
-    root = dataset.named_data(verbose=False)
+    root = dataset.data_at_hand(verbose=False)
     if root is None:  # such as where only the committed results are read
         return
     listed = dataset.scan_table(root)
@@ -275,10 +277,13 @@ def different_weights(
     for key in ("weights", "weights_fingerprint"):
         if key in provenance:
             stored[key] = provenance[key]
+    # the same name: both are random, or both are Keras' ImageNet weights
     if stored["weights"] in DESCRIPTIONS_OF_WEIGHTS.get(weights, []):
         return {}
+    # another name, and nothing but the name to go by
     if weights in DESCRIPTIONS_OF_WEIGHTS and "weights_fingerprint" not in stored:
         return stored
+    # a file, which may hold the same weights under any name: its content decides
     asked = describe_weights(model, weights)
     # runs that are older than fingerprints have a name alone
     key = "weights_fingerprint" if "weights_fingerprint" in stored else "weights"

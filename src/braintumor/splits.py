@@ -44,8 +44,10 @@ def load_scans(settings: Settings) -> tuple[Path, pd.DataFrame, DataReport]:
             problems[path] = problem
     if problems and settings.unreadable == "stop":
         lines = [f"{path}: {problem}" for path, problem in problems.items()]
-        advice = "Mend these, or set unreadable='leave_out':"
+        advice = "Mend these, or set unreadable='leave_out' (--unreadable leave_out):"
         raise ValueError("\n".join([advice, *lines]))
+    if problems:
+        print(f"left out, as damaged ({len(problems)}): {', '.join(problems)}")
     readable = table[~table["path"].isin(problems)].reset_index(drop=True)
     return root, readable, dataclasses.replace(report, left_out=list(problems))
 
@@ -88,7 +90,7 @@ def assign_subsets(table: pd.DataFrame, protocol: str, seed: int) -> pd.DataFram
 
     Args:
         table: A ``dataset.scan_table``.
-        protocol: ``original`` holds out the first 20 % by name of each class, as Keras'
+        protocol: ``original`` holds out the first 20% by name of each class, as Keras'
             ``validation_split`` does: patients leak. ``testing`` trains on all of
             Training but label conflicts and groups that occur in Testing; it holds
             nothing out. ``patient`` is ``testing`` with the first of five folds of
@@ -133,7 +135,7 @@ def _held_out_fold(protocol: str) -> int:
 
 
 def _hold_out_first_by_name(table: pd.DataFrame) -> None:
-    """Hold out the first 20 % of each class, in place."""
+    """Hold out the first 20% of each class, in place."""
     training = table[table["subset"] == "train"]
     for _, scans in training.groupby("label"):
         held_out = scans.index[: len(scans) // FOLDS]
@@ -225,9 +227,9 @@ def stratified_part(table: pd.DataFrame, scans: int | None, seed: int) -> pd.Dat
         seed: Decides which.
 
     Returns:
-        The part, sorted by path. It holds only what the protocol ``patient`` can use,
-        and at least five groups, if there are so many, of each class in Training and in
-        Testing.
+        The part, sorted by path: whole groups, so also training scans that ``patient``
+        excludes. Of the scans that it can use, the part holds at least five groups, if
+        there are so many, of each class in Training and in Testing.
     """
     table = table.sort_values("path", ignore_index=True)
     if scans is None or len(table) <= scans:
@@ -235,8 +237,8 @@ def stratified_part(table: pd.DataFrame, scans: int | None, seed: int) -> pd.Dat
     in_test_set = table["split"] == "testing"
     test_groups = table.loc[in_test_set, "group"]
     group_in_test_set = table["group"].isin(test_groups)
-    without_leaks = in_test_set == group_in_test_set
-    usable = table[without_leaks & ~table["label_conflict"]]
+    leaks = group_in_test_set & ~in_test_set
+    usable = table[~leaks & ~table["label_conflict"]]
     sizes = usable.groupby(["split", "label", "group"]).size()
     sizes = sizes.sample(frac=1, random_state=seed)
     classes = sizes.groupby(["split", "label"])

@@ -274,5 +274,5 @@ def named_out_of_memory(batch_size: int) -> Iterator[None]:
             raise
         smaller = max(1, batch_size // 2)
         raise MemoryError(
-            f"Out of memory: set batch_size={smaller} in settings_from."
+            f"Out of memory: use batch_size={smaller}, or --batch-size {smaller}."
         ) from error

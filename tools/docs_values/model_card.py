@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from braintumor.dataset import NO_TUMOR
+from braintumor.splits import KNOWN_PATIENTS
 from docs_values.formatting import Estimate
 from docs_values.result_files import (
     SEEDS,
@@ -235,7 +236,7 @@ def subgroups(table: pd.DataFrame, thirds: pd.DataFrame) -> dict[str, pd.Series]
         A mask of the rows for each subgroup, by its name.
     """
     tumor = table["label"] != NO_TUMOR
-    known = table["group"].str.startswith("patient-")
+    known = table["group"].str.startswith(KNOWN_PATIENTS)
     area = table["box_w"] * table["box_h"]
     cuts = thirds.reindex(table["label"]).set_index(table.index)
     low, high = (cuts[column] for column in cuts)

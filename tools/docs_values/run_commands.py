@@ -10,7 +10,17 @@ from braintumor import config
 import pandas as pd
 
 # options of `python -m braintumor train` that may differ from the preset
-OPTIONS = ("recipe", "protocol", "weights", "image_size", "epochs", "batch_size")
+OPTIONS = (
+    "recipe",
+    "protocol",
+    "weights",
+    "image_size",
+    "epochs",
+    "batch_size",
+    "precision",
+)
+# what `auto` is on the machines that made the committed runs, by the backend of Keras
+AUTOMATIC_PRECISION = {"jax": "mixed_float16", "tensorflow": "mixed_bfloat16"}
 SOURCE = "Tumors of one source (split `source`), for the study domain_shift"
 REFERENCE = (
     "The leaky split of the reference study, and copies in training, for the studies "
@@ -50,6 +60,8 @@ def run_commands(results: Path) -> list[CommandList]:
             settings = json.loads(file.read_text())
             if config.starts_from_imagenet(settings["weights"]):
                 settings["weights"] = "imagenet"
+            if settings["precision"] == AUTOMATIC_PRECISION[settings["backend"]]:
+                settings["precision"] = "auto"
             commands = seeds_by_command[_title(settings)]
             commands.setdefault(_command(settings), []).append(settings["seed"])
     lists = []
@@ -81,6 +93,7 @@ def _title(settings: dict[str, Any]) -> str:
         return SOURCE
     if split in ("original", "testing"):
         return REFERENCE
+    # the folds are ``patient-1`` to ``patient-4``, and ``patient`` at their 64 px
     if split != "patient" or settings["image_size"] == 64:
         return FOLDS
     return MAIN

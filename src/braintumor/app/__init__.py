@@ -1,5 +1,5 @@
 """What uses a trained network: readers of scans, classifier files, answers, exports.
 
 Only the command line, tools, notebooks and tests import it; of it, ``studies`` imports
-``gradcam`` alone, and the core nothing.
+``gradcam`` alone, which draws the heatmaps, and the core nothing.
 """

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from braintumor.app.answers import Answer
+from braintumor.app.answers import COLUMNS_AFTER_PROBABILITIES, Answer
 from braintumor.app.readers import Source, shown_name
 from braintumor.support.files import checksum, replace_file
 
@@ -60,11 +60,7 @@ class AnswerFile:
             "file",
             "page",
             *self.probability_columns,
-            "similarity",
-            "problem",
-            "unlike",
-            "predicted",
-            "says",
+            *COLUMNS_AFTER_PROBABILITIES,
             "pages",
             "sha256",
             "classifier",

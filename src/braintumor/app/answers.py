@@ -15,6 +15,8 @@ import numpy as np
 NO_NUMBERS = "the classifier answers with values that are no numbers"
 WARNING = "It is unlike the scans the model learned from: do not rely on this."
 FILES_AT_ONCE = 32  # are read together
+# of an answer, and of every table of answers, behind the probabilities
+COLUMNS_AFTER_PROBABILITIES = ["similarity", "problem", "unlike", "predicted", "says"]
 SCANS_AT_ONCE = 32  # are answered together: a file can have thousands of pages
 
 
@@ -90,9 +92,9 @@ class Answer:
     def _in_words(self, label: str) -> str:
         name = label.replace("_", " ")
         percent = 100 * self.probabilities[label]
-        if percent > 99:  # never "100 %": the classifier is not that sure of anything
-            return f"{name} (over 99 %)"
-        return f"{name} ({percent:.0f} %)"
+        if percent > 99:  # never "100%": the classifier is not that sure of anything
+            return f"{name} (over 99%)"
+        return f"{name} ({percent:.0f}%)"
 
 
 def answer_batches(

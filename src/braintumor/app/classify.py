@@ -4,15 +4,18 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from braintumor.app.answers import FILES_AT_ONCE, Answer, answer_batches
+from braintumor.app.answers import (
+    COLUMNS_AFTER_PROBABILITIES,
+    FILES_AT_ONCE,
+    Answer,
+    answer_batches,
+)
 from braintumor.app.engines import Classifier
 from braintumor.app.engines import load_classifier as load_classifier  # for notebooks
 from braintumor.app.readers import Source, images_in
 from braintumor.app.readers import read_pages as read_pages
 
 import pandas as pd
-
-COLUMNS_AFTER_PROBABILITIES = ["similarity", "problem", "unlike", "predicted", "says"]
 
 
 def classify(scans: Source | Iterable[Source], classifier: Classifier) -> pd.DataFrame:

@@ -20,9 +20,6 @@ def grad_cam(
 ) -> np.ndarray:
     """Make a Grad-CAM heatmap of one class for each image.
 
-    The head is Dense, ReLU, Dense, and dropout is off. So the gradient of a class logit
-    with respect to the pooled features has a closed form, and none is computed.
-
     Args:
         model: One of ``models.build_classifier``.
         images: (n, size, size, 1), in [0, 1].
@@ -36,16 +33,38 @@ def grad_cam(
 
     pooled = model.get_layer("pooled")
     hidden = model.get_layer("hidden")
-    last = model.get_layer("probabilities")
     watched = keras.Model(model.inputs, [pooled.input, hidden.output])
     features, hidden_units = activations(watched, images)
-    first_kernel = _float32(hidden.kernel)
-    last_kernel = _float32(last.kernel)
-    # the gradient of each class logit by the pooled features, (n, features)
+    evidence = evidence_for(model, features, hidden_units, classes)
+    return heatmaps_from(evidence, images.shape[1])
+
+
+def evidence_for(
+    model: "keras.Model",
+    features: np.ndarray,
+    hidden_units: np.ndarray,
+    classes: np.ndarray,
+) -> np.ndarray:
+    """Compute what each cell of the feature maps contributes to a class.
+
+    The head is Dense, ReLU, Dense, and dropout is off. So the gradient of a class logit
+    with respect to the pooled features has a closed form, and none is computed.
+
+    Args:
+        model: One of ``models.build_classifier``.
+        features: Feature maps, float32 (n, height, width, channels).
+        hidden_units: Outputs of the layer ``hidden``, float32 (n, units).
+        classes: Class indices, shape (n,).
+
+    Returns:
+        float32 (n, height, width); below 0, a cell speaks against the class.
+    """
+    first_kernel = _float32(model.get_layer("hidden").kernel)
+    last_kernel = _float32(model.get_layer("probabilities").kernel)
+    # the gradient of each class logit by the pooled features, (n, channels)
     active = hidden_units > 0
     weights = (active * last_kernel.T[classes]) @ first_kernel.T
-    evidence = np.einsum("nhwc,nc->nhw", features, weights)
-    return heatmaps_from(evidence, images.shape[1])
+    return np.einsum("nhwc,nc->nhw", features, weights)
 
 
 def activations(watched: "keras.Model", images: np.ndarray) -> list[np.ndarray]:

@@ -235,8 +235,9 @@ def read_pages(path: Source) -> tuple[list[np.ndarray], str]:
 def read_image(path: Source) -> ImageFile:
     """Read all pages or frames of an image file.
 
-    A file is read whole or not at all. What has more than 8 bits is spread over 0-255.
-    Of DICOM's tags only those are read that shape the image.
+    A file is read whole or not at all, as far as its format can tell. What has more
+    than 8 bits is spread over 0-255. Of DICOM's tags only those are read that shape the
+    image.
 
     Args:
         path: An image file, or an array, which is its only page.

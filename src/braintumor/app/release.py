@@ -80,6 +80,10 @@ def package(
 
     Returns:
         The file, ``braintumor-<run>.keras``.
+
+    Raises:
+        FileNotFoundError: The weights that the run starts from cannot be had.
+        ValueError: See ``splits.load_study``; or the network of the run is damaged.
     """
     settings = with_available_weights(settings, model)
     root, table, report = load_study(settings)
@@ -134,8 +138,8 @@ def with_detector(
         temperature: What logits are divided by.
 
     Returns:
-        A network from scans to ``probabilities`` and ``similarity`` (-1 to 1) to the
-        most similar of ``train_scans``.
+        A network from scans to two outputs: ``probabilities``, and ``similarity``, from
+        -1 to 1: that of each scan to the most similar of ``train_scans``.
     """
     scan = network.input
     cell = scan.shape[1] // 8

@@ -80,15 +80,20 @@ def reestimate_statistics(
         batches: Its inputs, each (batch, height, width, channels).
         layers: The batch norms to re-estimate.
     """
-    momenta = {norm: norm.momentum for norm in batch_norms(model)}
+    norms = batch_norms(model)
+    before = [(norm.momentum, norm.trainable) for norm in norms]
+    for norm in norms:
+        # a frozen one would use what is stored, and learn nothing of the batches
+        norm.trainable = True
     for index, batch in enumerate(batches):
-        for norm in momenta:
+        for norm in norms:
             # a moving average with this momentum is the mean of all batches so far;
             # a momentum of 1 keeps what is stored
             norm.momentum = index / (index + 1) if norm in layers else 1.0
         model(batch, training=True)
-    for norm, momentum in momenta.items():
+    for norm, (momentum, trainable) in zip(norms, before, strict=True):
         norm.momentum = momentum
+        norm.trainable = trainable
 
 
 def evaluate_statistics(
@@ -213,7 +218,7 @@ def run_experiment(
     """
     train_scans = subset_sequence(table, "train", root, settings)
     validation_scans = subset_sequence(table, "validation", root, settings)
-    one_hot = train_scans.one_hot[train_scans.labels]
+    one_hot = train_scans.target_of_class[train_scans.labels]
     train = {name: _inputs(train_scans, name) for name in ("[0, 1]", "0-255")}
     validation = {name: _inputs(validation_scans, name) for name in train}
 

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 
 from braintumor import plots
-from braintumor.app.gradcam import activations, grad_cam, heatmaps_from, upsample
+from braintumor.app.gradcam import (
+    activations,
+    evidence_for,
+    grad_cam,
+    heatmaps_from,
+    upsample,
+)
 from braintumor.images import head_frame
 from braintumor.metrics import mean_interval, with_bounds
 
@@ -24,7 +30,7 @@ def fine_grad_cam(
     Max pooling hands the gradient of a cell to one of the cells that it looks at. So
     the mean of the gradient over a channel, its weight in Grad-CAM, is the same before
     and after the pooling but for a factor that all channels share, and has the closed
-    form of ``gradcam.grad_cam``. Only the map is finer.
+    form of ``gradcam.evidence_for``. Only the map is finer.
 
     Args:
         model: A classifier on a backbone of ``BEFORE_LAST_POOLING``.
@@ -44,11 +50,7 @@ def fine_grad_cam(
     hidden = model.get_layer("hidden")
     watched = keras.Model(model.inputs, [before_pooling(scaling.output), hidden.output])
     features, hidden_units = activations(watched, images)
-    first_kernel = keras.ops.convert_to_numpy(hidden.kernel).astype("float32")
-    last_kernel = keras.ops.convert_to_numpy(model.get_layer("probabilities").kernel)
-    active = hidden_units > 0
-    weights = (active * last_kernel.T[classes]) @ first_kernel.T
-    evidence = np.einsum("nhwc,nc->nhw", features, weights)
+    evidence = evidence_for(model, features, hidden_units, classes)
     return heatmaps_from(evidence, images.shape[1])
 
 
@@ -189,7 +191,7 @@ def localize(heat: np.ndarray, boxes: np.ndarray) -> pd.DataFrame:
 
 
 def mean_scores(scores: pd.DataFrame, groups: pd.Series) -> dict[str, float]:
-    """Average scores over scans, with 95 % intervals over groups.
+    """Average scores over scans, with 95% intervals over groups.
 
     Args:
         scores: Of ``localize``.

@@ -74,7 +74,7 @@ def auroc(known: pd.DataFrame, other: pd.DataFrame, score: str) -> pd.Series:
 
     Returns:
         ``value``: how often a known image scores higher than another one, 0.5 is a
-        guess; ``low`` and ``high``: its 95 % interval over groups.
+        guess; ``low`` and ``high``: its 95% interval over groups.
     """
     known = known.assign(label="known")
     other = other.assign(label="other")

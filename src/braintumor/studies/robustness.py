@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from braintumor import plots
-from braintumor.app.answers import SCANS_AT_ONCE
 from braintumor.metrics import mean_interval
 
 import keras
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import ndimage
 
+SCANS_AT_ONCE = 32  # are predicted together
 # where nearly all predictions are one class, accuracy is the share of that class
 CONSTANT = 0.95
 
@@ -137,7 +137,7 @@ def evaluate_changes(
         changes: The changes.
 
     Returns:
-        One row a change and strength, with 95 % intervals over groups. ``change``,
+        One row a change and strength, with 95% intervals over groups. ``change``,
         ``strength``, ``described`` (both as words); ``accuracy``, ``low``, ``high``;
         ``difference`` (to the unchanged scans, in pairs), ``difference_low``,
         ``difference_high``; ``most_frequent`` (the class index predicted most often),

@@ -14,7 +14,8 @@ def use_fused_kernels(
 
     It passes once over the features, in their own precision, where Keras makes a dozen
     passes in float32. The layers stay those of Keras, so a saved file needs nothing
-    from here. On a GPU, or with another backend, nothing changes.
+    from here. On a GPU, with another backend, and in layers without scale or center,
+    nothing changes.
 
     Args:
         layers: Batch norms of a network, changed in place.
@@ -24,7 +25,9 @@ def use_fused_kernels(
         return
     kernel = import_module("tensorflow").raw_ops.FusedBatchNormV3
     for layer in layers:
-        layer.call = partial(_normalize, layer, kernel)
+        # the kernel needs both, and InceptionV3 has batch norms without a scale
+        if layer.scale and layer.center:
+            layer.call = partial(_normalize, layer, kernel)
 
 
 def _normalize(

@@ -162,7 +162,8 @@ class EpochKeeper(keras.callbacks.Callback):
         if not math.isfinite(logs["loss"]):
             raise FloatingPointError(
                 f"The loss is {logs['loss']} in epoch {epoch + 1} at learning rate "
-                f"{learning_rate:.1e}: lower the rate or use precision='float32'."
+                f"{learning_rate:.1e}: use a smaller batch_size, or "
+                "precision='float32'."
             )
         seconds = round(time.perf_counter() - self.epoch_started, 2)
         self.epoch_started = None
@@ -175,6 +176,7 @@ class EpochKeeper(keras.callbacks.Callback):
         }
         for score in ("loss", "accuracy", "val_loss", "val_accuracy"):
             row[score] = logs.get(score, np.nan)
+        # with +ema, the averaged weights are what is evaluated and kept
         self.average.on_test_begin()
         self.save_if_best(row)
         self.average.on_test_end()

@@ -280,10 +280,13 @@ def join(
                 "--process 0 ... N-1."
             ) from error
     share = Share(jax.process_index(), jax.process_count(), jax.device_count())
-    # JAX ends a process that has lost another one too abruptly for words of its own. So
-    # a shell waits for the word "end", and explains what happened if it never comes.
-    explanation = f"read -r end || echo '{ENDED}' >&2"
-    watcher = subprocess.Popen(["sh", "-c", explanation], stdin=subprocess.PIPE)
+    watcher = None
+    if share.processes > 1:
+        # JAX ends a process that has lost another one too abruptly for words of its
+        # own. So a shell waits for the word "end", and explains what happened if it
+        # never comes.
+        explanation = f"read -r end || echo '{ENDED}' >&2"
+        watcher = subprocess.Popen(["sh", "-c", explanation], stdin=subprocess.PIPE)
     try:
         # Keras would cut each batch itself, but every process would have made all of it
         with keras.distribution.DataParallel(auto_shard_dataset=False).scope():
@@ -293,9 +296,9 @@ def join(
             raise
         traceback.print_exc()
         os._exit(1)  # JAX would first wait for the others, and they for this one
-    if share.processes > 1:
+    if watcher is not None:
         jax.distributed.shutdown()  # waits until all are here
-    watcher.communicate(b"end\n")
+        watcher.communicate(b"end\n")
 
 
 def agree(share: Share, what: str) -> None:

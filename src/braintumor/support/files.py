@@ -128,7 +128,10 @@ def claim(folder: Path) -> Any:
     try:
         lock = FileLock(f"{folder}.lock").acquire(timeout=0)
     except Timeout:
-        owner = owner_file.read_text()
+        try:
+            owner = owner_file.read_text()
+        except FileNotFoundError:  # it has the lock, but has not yet said who it is
+            owner = "Another process"
         raise RuntimeError(
             f"{owner} trains '{folder.name}': wait for it, or stop it first."
         ) from None
