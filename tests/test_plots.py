@@ -304,6 +304,29 @@ def test_a_name_of_a_network_says_how_it_started_and_has_its_color():
     assert plots.network_color("densenet121 (random)") == plots.INK
 
 
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.75, "75%"), (-0.12, "-12%"), (-0.001, "0%")]
+)
+def test_a_share_is_written_with_its_sign(share, text):
+    assert plots.percent(share) == text
+
+
+def test_the_flow_of_a_split_counts_the_groups_that_are_torn():
+    torn = SPLIT.assign(group="the same")
+    figure = plots.split_flow(torn, banner="")
+    words = " ".join(text.get_text() for text in figure.findobj(Text))
+    assert "in several subsets: 1" in words and "No group" not in words
+
+
+def test_curves_that_cannot_be_drawn_are_a_sentence():
+    unvalidated = VGG16.assign(val_accuracy=np.nan)
+    with pytest.raises(ValueError, match="No epoch was validated"):
+        plots.training_curves(unvalidated, model="vgg16", baseline=0.25, banner="")
+    one_class = PREDICTED[PREDICTED["label"] == "glioma"]
+    with pytest.raises(ValueError, match="of one class"):
+        plots.roc_curves({"vgg16": one_class}, subset="validation", banner="")
+
+
 def test_a_probability_is_never_said_to_be_100_percent():
     figure = plots.probability_bars(
         pd.Series([0.996, 0.004], ["glioma", "no_tumor"]), title="Sure", banner=""

@@ -125,7 +125,7 @@ def network_color(name: str) -> str:
 
 
 def percent(share: float, _: Any = None) -> str:
-    """Write a share as a whole percentage, without a minus sign.
+    """Write a share as a whole percentage.
 
     Args:
         share: Such as 0.75.
@@ -134,7 +134,7 @@ def percent(share: float, _: Any = None) -> str:
     Returns:
         Such as ``75%``.
     """
-    return f"{100 * abs(share):.0f}%"
+    return f"{100 * share:z.0f}%"  # z: zero has no minus sign
 
 
 def base_figure(
@@ -257,7 +257,12 @@ def training_curves(
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: Nothing was validated.
     """
+    if history["val_accuracy"].isna().all():
+        raise ValueError("No epoch was validated, so there is no best one to draw.")
     best_row = history["val_accuracy"].idxmax()
     best = history.loc[best_row]
     last = history.iloc[-1]
@@ -350,11 +355,16 @@ def roc_curves(
 
     Returns:
         The figure, one panel a network.
+
+    Raises:
+        ValueError: All scans of the subset are of one class.
     """
     curves: dict[str, list[RocCurve]] = {}
     for model, table in predictions.items():
         curves[model] = _roc_curves_of(table[table["subset"] == subset])
     all_curves = list(itertools.chain.from_iterable(curves.values()))
+    if not all_curves:
+        raise ValueError(f"The {subset} scans are of one class: there is no ROC curve.")
     lowest_area = min(curve.area for curve in all_curves)
     # the title names all classes whose areas look the same in it
     hardest = []
@@ -532,7 +542,12 @@ def split_flow(table: pd.DataFrame, *, banner: str) -> Figure:
     for folder in ("training", "testing"):
         folders[folder] = _subsets_of(table[table["split"] == folder])
     lines = sum(len(subsets) for subsets in folders.values())
+    used = table[table["subset"] != "excluded"]
+    subsets_of_group = used.groupby("group")["subset"].nunique()
+    torn = int((subsets_of_group > 1).sum())
     title = "No group (a known patient, or near-duplicates) is in two subsets"
+    if torn:
+        title = f"Groups (patients, or near-duplicates) in several subsets: {torn}"
     footnote = (
         "A group can have scans in a subset and others that are excluded, so the "
         "numbers of groups do not add up."
@@ -731,7 +746,7 @@ def image_grid(
         The figure.
     """
     rows = max(1, math.ceil(len(images) / columns))
-    first_caption = "".join(captions[:1])
+    first_caption = captions[0] if len(captions) else ""
     lines_of_caption = 1 + first_caption.count("\n")
     height = rows * (width / columns + 0.2 * lines_of_caption)
     figure, panels = base_figure(
@@ -789,7 +804,7 @@ class IntervalRow(NamedTuple):
 
 
 def interval_chart(
-    rows: Sequence[IntervalRow] | Sequence[tuple[str, str, float, float, float]],
+    rows: Sequence[tuple[str, str, float, float, float]],
     *,
     title: str,
     xlabel: str,
