@@ -465,7 +465,7 @@ def test_a_network_whose_name_server_hangs_costs_seconds(offline, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(20) or [])
     start = time.monotonic()
     assert locate(offline) == "build/phantoms"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
 
 
 def pretend_downloads(monkeypatch, **outcomes):
