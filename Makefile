@@ -29,6 +29,7 @@ results: .venv/ready  ## the six main notebooks on all scans, into notebooks/ an
 
 bench: .venv/ready-bench .venv/ready-demo  ## speed beside other ways to do the same, in 20 minutes; needs the scans, installs 5 GB
 	@$(BIN)/python benchmarks/bench.py
+	@$(BIN)/python benchmarks/transfer_stages.py
 	@$(BIN)/python benchmarks/waiting.py
 	@$(BIN)/python tools/update_docs.py
 

@@ -21,15 +21,13 @@ RATIO_TICKS = [0.5, 1, 2, 5, 10, 20, 50]
 def draw_ratios(
     rows: pd.DataFrame,
     descriptions: Mapping[str, str],
-    targets: Mapping[str, float | None],
     machine: str,
 ) -> Figure:
-    """Draw all ratios but those of stages, and where they should be.
+    """Draw all ratios but those of stages.
 
     Args:
         rows: The table of ``benchmark.csv``.
         descriptions: What each name compares.
-        targets: The ratio to reach, or None.
         machine: What it was measured on.
 
     Returns:
@@ -45,14 +43,13 @@ def draw_ratios(
         )
     footnote = (
         "Dot: ratio of ours to the other, above 1 ours is better "
-        f"(medians of {REPEATS}, taking turns). Tick: target. {machine}."
+        f"(medians of {REPEATS} or more, taking turns). {machine}."
     )
     height = 0.7 + 0.3 * len(ratios)
     figure, (axes,) = plots.base_figure(title, "", height, footnote=footnote)
     labels = []
     for y, name in enumerate(rows["name"]):
-        ratio = ratios[name]
-        _draw_ratio(axes, y, ratio, targets[name])
+        _draw_ratio(axes, y, ratios[name])
         labels.append(descriptions[name])
     axes.set_yticks(range(len(labels)), labels, size=plots.SMALL)
     axes.axvline(1, color=plots.GRAY, linewidth=1, linestyle="--")
@@ -62,17 +59,12 @@ def draw_ratios(
     return figure
 
 
-def _draw_ratio(axes: Axes, y: int, ratio: float, target: float | None) -> None:
-    """A dot on a line from 1, its number at the right, and the target."""
-    color = plots.INK
-    if target is not None and ratio < target:
-        color = plots.MODEL_COLORS["resnet50"]
+def _draw_ratio(axes: Axes, y: int, ratio: float) -> None:
+    """A dot on a line from 1, and its number at the right."""
     _draw_line(axes, 1, ratio, y)
-    _draw_dot(axes, ratio, y, color)
+    _draw_dot(axes, ratio, y, plots.INK)
     number = axes.text(1.02, y, f"{ratio:.2f}", size=plots.SMALL, va="center")
     number.set_transform(axes.get_yaxis_transform())  # beside the axes
-    if target is not None:
-        axes.plot(target, y, "|", color=plots.GRAY, markersize=14, markeredgewidth=2)
 
 
 def draw_stages(rows: pd.DataFrame, machine: str) -> Figure:

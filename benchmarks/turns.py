@@ -76,9 +76,7 @@ def measure_once(subject: Subject) -> Any:
         return _ask(pipe)
 
 
-def measure_medians(
-    subjects: dict[str, Subject], repeats: int = REPEATS
-) -> dict[str, float]:
+def measure_rounds(subjects: dict[str, Subject], repeats: int) -> pd.DataFrame:
     """Measure subjects in turns, and print the measurements.
 
     Args:
@@ -86,7 +84,7 @@ def measure_medians(
         repeats: How often each is measured.
 
     Returns:
-        The median of each.
+        A column for each subject, a row for each round.
 
     Raises:
         EOFError: A subject failed.
@@ -103,6 +101,25 @@ def measure_medians(
             rounds.append(measured)
     table = pd.DataFrame(rounds)
     print(table.round(3).to_string(index=False), flush=True)
+    return table
+
+
+def measure_medians(
+    subjects: dict[str, Subject], repeats: int = REPEATS
+) -> dict[str, float]:
+    """Measure subjects in turns, and print the measurements.
+
+    Args:
+        subjects: By name.
+        repeats: How often each is measured.
+
+    Returns:
+        The median of each.
+
+    Raises:
+        EOFError: A subject failed.
+    """
+    table = measure_rounds(subjects, repeats)
     return {name: float(table[name].median()) for name in subjects}
 
 

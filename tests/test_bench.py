@@ -9,14 +9,18 @@ from pathlib import Path
 from braintumor import dataset
 
 import bench
+import matplotlib.text
 import numpy as np
 import pandas as pd
 import pytest
 import subjects
+import transfer_stages
 import turns
 
 ROOT = Path(__file__).resolve().parents[1]
-COLUMNS = ["name", "unit", "ours", "reference", "reference_name", "ratio"]
+MEASURED = ["name", "unit", "ours", "reference", "reference_name"]
+SPREAD = ["ratio_least", "ratio_most"]
+COLUMNS = [*MEASURED, *SPREAD, "ratio"]
 
 
 # --- taking turns ---
@@ -37,6 +41,12 @@ def test_subjects_warm_up_and_take_turns_and_the_median_counts(capsys):
     assert turns.measure_medians(two, repeats=3) == {"ours": 2, "theirs": 20}
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert printed == [["ours", "theirs"], ["1", "10"], ["2", "20"], ["3", "30"]]
+
+
+def test_every_round_of_turns_is_kept():
+    two = {"ours": partial(counting, 1), "theirs": partial(counting, 10)}
+    rounds = turns.measure_rounds(two, repeats=2)
+    assert rounds.to_dict("list") == {"ours": [1, 2], "theirs": [10, 20]}
 
 
 def test_a_subject_that_is_measured_once_is_warm():
@@ -129,6 +139,31 @@ def test_what_is_written_can_be_read_and_seen(committed, tmp_path):
     assert (tmp_path / "benchmark.json").exists()
     assert (tmp_path / "figures" / "benchmark.png").exists()
     assert (tmp_path / "figures" / "benchmark_stages.png").exists()
+
+
+def test_the_ratio_near_1_shows_its_spread(committed):
+    feed = committed.set_index("name").loc["feed"]
+    assert feed["ratio_least"] <= feed["ratio"] <= feed["ratio_most"]
+
+
+# --- the stages of a transfer training ---
+
+
+def test_the_committed_shares_of_the_stages_are_those_of_their_seconds():
+    rows = pd.read_csv(ROOT / "results" / "transfer_stages.csv")
+    expected = rows["seconds"] / rows["seconds"].sum()
+    np.testing.assert_allclose(rows["share"], expected, rtol=1e-4)
+    assert (rows["seconds"] > 0).all()
+
+
+def test_the_title_of_the_shares_names_the_longest_stage():
+    rows = pd.DataFrame(
+        {"stage": ["listing", "fine-tuning, 15 epochs"], "seconds": [60.0, 540.0]}
+    )
+    rows["share"] = rows["seconds"] / rows["seconds"].sum()
+    figure = transfer_stages.draw_shares(rows, "a processor")
+    words = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+    assert "Fine-tuning takes 90% of a transfer training" in " ".join(words)
 
 
 # --- scripts, which make starts without the paths of pytest ---

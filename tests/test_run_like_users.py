@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import nbformat
 import pytest
@@ -21,6 +22,7 @@ from test_notebooks import check_outputs, code_cells
 pytestmark = pytest.mark.slow
 
 NOTEBOOK = "notebooks/01_download.ipynb"  # downloads nothing if it is given scans
+TRIES = 4
 ANSWER = "48 of the 48 published scans are on this machine"
 PATIENCE = 300  # seconds, on a machine that does other things as well
 
@@ -128,6 +130,7 @@ def wait_for_server(server, runtime_folder):
 
 
 def test_run_all_in_jupyterlab_runs_a_notebook(browser, checkout, home, jupyterlab):
+    playwright = pytest.importorskip("playwright.sync_api")
     address, token = jupyterlab
     page = browser.new_page()
     page.set_default_timeout(1000 * PATIENCE)
@@ -137,10 +140,14 @@ def test_run_all_in_jupyterlab_runs_a_notebook(browser, checkout, home, jupyterl
     idle = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
     page.wait_for_selector(idle)
 
-    # Run, Run All Cells, until the new answer stands there and no cell waits
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.get_by_text(ANSWER).wait_for()
+    # Run, Run All Cells, until the new answer stands there and no cell waits; on a busy
+    # machine JupyterLab drops what is asked before its kernel is connected: ask again
+    for _ in range(TRIES):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        with suppress(playwright.TimeoutError):
+            page.get_by_text(ANSWER).wait_for(timeout=1000 * PATIENCE / TRIES)
+            break
     waiting = page.locator(".jp-InputPrompt", has_text="*")
     waiting.first.wait_for(state="detached")
 

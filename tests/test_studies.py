@@ -29,6 +29,7 @@ FROM_RESULTS = [
 ]
 # need scans, and most of them trained networks
 ON_SCANS = [
+    "attempts",
     "batchnorm_collapse",
     "data_audit",
     "errors_and_robustness",
@@ -164,6 +165,19 @@ def test_the_numbers_of_the_index_are_those_of_the_answer(path):
 
 def answer_of(name):
     return texts(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4))[-1][-1]
+
+
+def test_the_answer_on_attempts_is_that_of_its_table():
+    rows = pd.read_csv(ROOT / "results" / "attempts.csv")
+    test = rows[rows["subset"] == "test"]
+    chosen = test["network"].iloc[0]
+    elsewhere = rows[(rows["subset"] == "other_source") & (rows["network"] == chosen)]
+    answer = answer_of("attempts")
+    for row in elsewhere.itertuples():
+        assert f"{row.macro_f1:.1%} ({row.macro_f1_low:.1%}" in answer
+    for views, accuracies in test.groupby("views")["accuracy"]:
+        assert len(accuracies) == 3
+        assert f"{views} {accuracies.mean():.1%}" in answer
 
 
 def shares(row, name, low, high):

@@ -49,6 +49,7 @@ STUDIES = {
     "leakage": "notebooks/studies/leakage.ipynb",
     "domain_shift": "notebooks/studies/domain_shift.ipynb",
     "longer_training": "notebooks/studies/domain_shift.ipynb",
+    "attempts": "notebooks/studies/attempts.ipynb",
     "calibration": "notebooks/studies/calibration.ipynb",
     "gradcam": "notebooks/studies/gradcam.ipynb",
     "gradcam_synthetic": "notebooks/studies/gradcam_synthetic.ipynb",
@@ -119,6 +120,7 @@ def study_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     """What the side studies found."""
     results = root / "results"
     known: dict[str, Any] = {}
+    known["attempts"] = studies.attempts(results)
     known["shortcut_baseline"] = studies.shortcut_baseline(metrics, results)
     known["copies"] = studies.copies(results)
     known["same_scans"] = studies.same_scans(results)
@@ -159,6 +161,7 @@ def page_values(metrics: pd.DataFrame, root: Path) -> dict[str, Any]:
     known["waiting_machine"] = measurements.machine(results / "waiting.json")
     known["ratios"] = measurements.ratios(results)
     known["machine"] = measurements.machine(results / "benchmark.json")
+    known["transfer_stages"] = measurements.transfer_stages(results)
     known["costs"] = measurements.costs(results)
     known["checks"] = measurements.checks(results)
     known["forecasts"] = measurements.forecasts(results)

@@ -1,6 +1,7 @@
 """Values of the pages on speed and scaling."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,16 +105,49 @@ def ratios(results: Path) -> list[Ratio]:
     """Every ratio of the benchmark."""
     rows = []
     for row in pd.read_csv(results / "benchmark.csv").itertuples():
-        ours, other = bench.ROWS[row.name].description.split(" / ")
+        ours, other = bench.ROWS[row.name].split(" / ")
+        times = f"{row.ratio:.2f}"
+        if not math.isnan(row.ratio_least):
+            times += f" ({row.ratio_least:.2f} to {row.ratio_most:.2f})"
         ratio = Ratio(
             ours=ours,
             other=other,
             our_value=f"{_rate(row.ours)} {row.unit}",
             other_value=f"{_rate(row.reference)} {row.unit}",
-            times=f"{row.ratio:.2f}",
+            times=times,
         )
         rows.append(ratio)
     return rows
+
+
+@dataclass(frozen=True)
+class TransferStages:
+    """What the stages of a `transfer` training take.
+
+    Attributes:
+        minutes: Of the whole training.
+        longest: The stage that takes longest.
+        longest_share: Its share of the time.
+        features_share: The share of computing features of the frozen backbone.
+    """
+
+    minutes: float
+    longest: str
+    longest_share: float
+    features_share: float
+
+
+def transfer_stages(results: Path) -> TransferStages:
+    """What ``benchmarks/transfer_stages.py`` measured."""
+    rows = pd.read_csv(results / "transfer_stages.csv")
+    longest = rows.loc[rows["share"].idxmax()]
+    is_features = rows["stage"].str.startswith("features")
+    return TransferStages(
+        minutes=rows["seconds"].sum() / 60,
+        longest=longest["stage"].split(",")[0],
+        longest_share=longest["share"],
+        features_share=rows.loc[is_features, "share"].sum(),
+    )
 
 
 def _rate(value: float) -> str:

@@ -228,6 +228,44 @@ class Robustness:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """Something that was tried to do better on other sources.
+
+    Attributes:
+        network: The recipe of a network, or "four networks".
+        views: How often each scan is predicted, in words.
+        macro_f1: On the scans of other sources.
+        missed: Missed tumors there.
+        false_alarms: False alarms there.
+    """
+
+    network: str
+    views: str
+    macro_f1: Estimate
+    missed: int
+    false_alarms: int
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Test-time augmentation, and the means of several networks.
+
+    Attributes:
+        tried: All attempts.
+        scans: Scans of other sources.
+        tumors: Those with a tumor.
+        chosen: The recipe that was evaluated on the test set.
+        test_accuracy: Its accuracies there, seed by seed, by the views.
+    """
+
+    tried: list[Attempt]
+    scans: int
+    tumors: int
+    chosen: str
+    test_accuracy: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
 class ConstantAccuracy:
     """An accuracy of a network that predicts one class, and how often it was found."""
 
@@ -533,6 +571,31 @@ def calibration(results: Path) -> list[Calibration]:
         )
         networks.append(network)
     return networks
+
+
+def attempts(results: Path) -> Attempts:
+    """What was tried with trained networks to do better on other sources."""
+    rows = pd.read_csv(results / "attempts.csv")
+    elsewhere = rows[rows["subset"] == "other_source"]
+    tried = []
+    for _, row in elsewhere.iterrows():
+        attempt = Attempt(
+            network=row["network"],
+            views=row["views"],
+            macro_f1=estimate(row, "macro_f1"),
+            missed=row["missed_tumors"],
+            false_alarms=row["false_alarms"],
+        )
+        tried.append(attempt)
+    test = rows[rows["subset"] == "test"].sort_values("seed")
+    by_views = test.groupby("views", sort=False)["accuracy"]
+    return Attempts(
+        tried=tried,
+        scans=elsewhere["n"].iloc[0],
+        tumors=elsewhere["tumors"].iloc[0],
+        chosen=test["network"].iloc[0],
+        test_accuracy={views: list(values) for views, values in by_views},
+    )
 
 
 def robustness(results: Path) -> Robustness:
