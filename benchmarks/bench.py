@@ -417,6 +417,25 @@ def describe_machine() -> Machine:
     )
 
 
+def write_machine(file: Path, **more: str) -> Machine:
+    """Write what a measurement was made on, as JSON.
+
+    Args:
+        file: Where to.
+        **more: More facts, by name.
+
+    Returns:
+        The machine.
+    """
+    # it loads what is not to slow a measurement
+    from braintumor.support import files
+
+    machine = describe_machine()
+    facts = json.dumps({**asdict(machine), **more}, indent=1) + "\n"
+    files.replace_file(file, lambda temporary: temporary.write_text(facts))
+    return machine
+
+
 def result_table(results: list[Result]) -> pd.DataFrame:
     """Make the table of benchmark.csv.
 
@@ -447,12 +466,8 @@ def write_results(results: list[Result], data: str, into: Path) -> None:
     import bench_figures
 
     table = result_table(results)
-    machine = describe_machine()
-    facts = json.dumps({**asdict(machine), "data": data}, indent=1)
     files.write_table(table, into / "benchmark.csv")
-    files.replace_file(
-        into / "benchmark.json", lambda temporary: temporary.write_text(facts)
-    )
+    machine = write_machine(into / "benchmark.json", data=data)
     ratios = bench_figures.draw_ratios(table, ROWS, str(machine))
     runs.save_figure(ratios, into / "figures" / "benchmark.png")
     stages = bench_figures.draw_stages(table, str(machine))

@@ -5,17 +5,15 @@ times are multiplied to those of all scans.
 """
 
 import argparse
-import json
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from braintumor import config, generators, models, plots, runs, splits, training
 from braintumor.support import files
 
 import pandas as pd
-from bench import describe_machine
+from bench import write_machine
 from matplotlib.figure import Figure
 
 MODEL = "vgg16"
@@ -135,12 +133,8 @@ def main() -> None:
     into = parser.parse_args().into
     rows = measure_stages()
     print(rows.round(3).to_string(index=False))
-    machine = describe_machine()
-    facts = json.dumps(asdict(machine), indent=1) + "\n"
     files.write_table(rows, into / "transfer_stages.csv")
-    files.replace_file(
-        into / "transfer_stages.json", lambda temporary: temporary.write_text(facts)
-    )
+    machine = write_machine(into / "transfer_stages.json")
     figure = draw_shares(rows, str(machine))
     runs.save_figure(figure, into / "figures" / "transfer_stages.png")
 

@@ -5,7 +5,6 @@ the medians are written to `waiting.csv`.
 """
 
 import argparse
-import json
 import os
 import shutil
 import socket
@@ -24,7 +23,7 @@ from urllib.error import URLError
 
 from braintumor import config, dataset
 from braintumor.app import engines
-from braintumor.support.files import replace_file, write_table
+from braintumor.support.files import write_table
 
 import nbformat
 import pandas as pd
@@ -446,10 +445,9 @@ def main() -> None:
             print(f"{row.value:10.3f} {row.unit:8s} {row.what}: {row.way}", flush=True)
         rows += measured
     write_table(pd.DataFrame([asdict(row) for row in rows]), into / "waiting.csv")
-    from bench import describe_machine  # it loads what is not to slow the above
+    from bench import write_machine  # it loads what is not to slow the above
 
-    machine = json.dumps(asdict(describe_machine()), indent=1)
-    replace_file(into / "waiting.json", lambda file: file.write_text(machine + "\n"))
+    write_machine(into / "waiting.json")
 
 
 if __name__ == "__main__":

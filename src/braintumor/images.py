@@ -193,8 +193,8 @@ def first_damaged_page(content: np.ndarray, pages: int) -> int | None:
     """Find a page of an image file that is damaged.
 
     OpenCV leaves what it cannot decode as the memory was before, without a word;
-    Pillow refuses it. JPEG and BMP files that were cut OpenCV refuses itself. Bytes
-    that were changed inside of these two nobody notices but a checksum.
+    Pillow refuses it. OpenCV itself refuses JPEG and BMP files that were cut. It does
+    not notice changed bytes inside them, as these formats have no checksum.
 
     Args:
         content: The bytes of an image file, uint8.

@@ -418,16 +418,14 @@ def accuracy_difference(
     Raises:
         ValueError: The scans differ.
     """
+    evaluated = pd.concat(first, ignore_index=True)
     shares_correct = []
-    for tables in (first, second):
-        # the seeds may have other scans, as validation scans do
-        scans = pd.concat(tables, ignore_index=True)
+    for scans in (evaluated, pd.concat(second, ignore_index=True)):
         correct = scans["label"] == scans["predicted"]
         shares_correct.append(correct.groupby(scans["path"]).mean())
     if not shares_correct[0].index.equals(shares_correct[1].index):
         raise ValueError("Only predictions of the same scans can be compared in pairs.")
     gain = shares_correct[0] - shares_correct[1]
-    evaluated = pd.concat(first, ignore_index=True)
     group_of_scan = evaluated.drop_duplicates("path").set_index("path")["group"]
     seeds_of_scan = evaluated["path"].value_counts()
     gain = gain.repeat(seeds_of_scan.loc[gain.index])

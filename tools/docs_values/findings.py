@@ -219,21 +219,32 @@ def chosen_recipe(metrics: pd.DataFrame) -> str:
     return str(ranking.index[0])
 
 
-def _other_source_rows(metrics: pd.DataFrame, image_size: int) -> pd.DataFrame:
-    """The rows of VGG16 from ImageNet weights on the source that did not train."""
+def _one_source_rows(
+    metrics: pd.DataFrame, image_size: int, subset: str = "other_source"
+) -> pd.DataFrame:
+    """The rows of VGG16 from ImageNet weights whose training tumors are of one source.
+
+    Args:
+        metrics: Rows of ``metrics.csv``.
+        image_size: Side of the input, in pixels.
+        subset: What they were evaluated on: the other sources, or ``validation``.
+
+    Returns:
+        Those rows.
+    """
     return select(
         metrics,
         model="vgg16",
         weights="imagenet",
         image_size=image_size,
         protocol="source",
-        subset="other_source",
+        subset=subset,
     )
 
 
 def _other_source_ranking(metrics: pd.DataFrame, image_size: int) -> pd.Series:
     """Mean macro-F1 there by recipe, the best one first."""
-    rows = _other_source_rows(metrics, image_size)
+    rows = _one_source_rows(metrics, image_size)
     means = rows.groupby("recipe")["macro_f1"].mean()
     return means.sort_values(ascending=False)
 
@@ -315,7 +326,7 @@ def _recipe_choice(
 ) -> RecipeChoice:
     """How the recipe was chosen at one image size, and how firmly."""
     ranking = _other_source_ranking(metrics, image_size)
-    seeds = _other_source_rows(metrics, image_size)["seed"]
+    seeds = _one_source_rows(metrics, image_size)["seed"]
     tables = []
     for recipe in ranking.index[:2]:
         setting = Setting("vgg16", "imagenet", image_size, recipe, preset, "source")
@@ -341,14 +352,7 @@ def _recipe_choice(
 def _best_with_validation(metrics: pd.DataFrame, image_size: int) -> str:
     """The recipe with the best mean of macro-F1 on both kinds of scans."""
     elsewhere = _other_source_ranking(metrics, image_size)
-    validation = select(
-        metrics,
-        model="vgg16",
-        weights="imagenet",
-        image_size=image_size,
-        protocol="source",
-        subset="validation",
-    )
+    validation = _one_source_rows(metrics, image_size, "validation")
     both = elsewhere + validation.groupby("recipe")["macro_f1"].mean()
     return str(both.idxmax())
 

@@ -51,17 +51,13 @@ class Copies:
         test_scans: Scans of the test set.
         pixel_copies: Those with a pixel-identical copy in training.
         known_groups: Those with a scan of their patient, or a near-duplicate.
-        trained_with: Test accuracy of a network that trains with them.
-        trained_without: That of a network that does not.
-        every: Both on all test scans.
+        every: Networks that train with them and without, on all test scans.
         new: Both on test scans without any such scan in training with copies.
     """
 
     test_scans: int
     pixel_copies: int
     known_groups: int
-    trained_with: float
-    trained_without: float
     every: LeakPart
     new: LeakPart
 
@@ -388,9 +384,6 @@ def shortcut_baseline(metrics: pd.DataFrame, results: Path) -> ShortcutBaseline:
 def copies(results: Path) -> Copies:
     """What copies of test scans are worth in training, to a small network."""
     audit = pd.read_csv(results / "audit.csv").set_index("known_by")["all"]
-    rows = pd.read_csv(results / "protocols.csv")
-    rows = rows[rows["model"] == "resnet50"].set_index("protocol")
-    every = rows[rows["evaluated_on"] == "test set"]["accuracy"]
     train_groups = _training_groups(results)
     with_copies = _small_network_answers(results, "original", "test")
     without_copies = _small_network_answers(results, "testing", "test")
@@ -404,8 +397,6 @@ def copies(results: Path) -> Copies:
         test_scans=audit["Testing scans"],
         pixel_copies=audit["pixels"],
         known_groups=audit["group"],
-        trained_with=every["original"],
-        trained_without=every["testing"],
         every=on_every_scan,
         new=leak_part(
             with_copies.loc[new_scans.index, "correct"],
